@@ -1,0 +1,135 @@
+"""All that can be wrong with a composed configuration and can be known without importing torch or opening data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Lt
+
+from dlcli import catalogue
+from dlcli.errors import ConfigError, suggestion
+from dlcli.hyperparameters import accepts, describe
+from dlcli.registry import DATA, MODELS, REGISTRIES, TASKS, missing_size
+from dlcli.spec import SIZES
+
+TOP_LEVEL: dict[str, Any] = {
+    "seed": Annotated[int, Ge(0), Lt(2**32)],
+    "run_dir": str,
+    "init_from": str | None,
+    "layers": Literal["torch"],
+}
+
+
+def check(config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]) -> list[str]:
+    """Problems of a composed configuration, one line each; an empty list if there are none."""
+    problems = []
+    for key, value in config.items():
+        if key in TOP_LEVEL:
+            problems += _value_problem(key, value, TOP_LEVEL[key])
+        elif key not in REGISTRIES:
+            problems.append(f"unknown option '{key}'; {suggestion(key, [*TOP_LEVEL, *REGISTRIES, 'experiment'])}")
+    problems += [
+        f"missing option '{key}'; expected {describe(TOP_LEVEL[key])}" for key in TOP_LEVEL if key not in config
+    ]
+    broken = set()
+    for group in REGISTRIES:
+        found = _group_problems(group, config.get(group))
+        if found:
+            problems += found
+            broken.add(group)
+    if not broken & {"model", "data", "task"}:
+        problems += _fit_problems(config, choices, directories)
+    if not broken & {"trainer", "task", "data"}:
+        problems += _monitor_problems(config)
+    return problems
+
+
+def _group_problems(group: str, values: Any) -> list[str]:
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        return [f"{group} is {values!r}; expected one {group} by name, for example {group}={_example(group)}"]
+    registry, name = REGISTRIES[group], values["name"]
+    try:
+        signature = registry.signature(name)
+    except ConfigError as error:
+        return error.problems
+    options = {key: kind for key, kind in signature.items() if key not in SIZES}
+    problems = []
+    for key, value in values.items():
+        if key == "name":
+            continue
+        if key in SIZES and key not in options:
+            problems.append(f"{group}.{key} cannot be set: the data decide it")
+        elif str(key).startswith("_"):
+            problems.append(f"{group}.{key} is not allowed: a configuration names registered entries only")
+        elif key not in options:
+            near = suggestion(str(key), options, full=False)
+            hint = (
+                near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else _known(options)
+            )
+            problems.append(f"unknown option '{group}.{key}' of {group} '{name}'; {hint}")
+        else:
+            problems += _value_problem(f"{group}.{key}", value, options[key])
+    problems += [
+        f"missing option '{group}.{key}' of {group} '{name}'; expected {describe(kind)}"
+        for key, kind in options.items()
+        if key not in values
+    ]
+    return problems
+
+
+def _known(options: Mapping[str, Any]) -> str:
+    return "known: " + ", ".join(options) if options else "it has no options"
+
+
+def _example(group: str) -> str:
+    return next(iter(catalogue.entries(group)), "…")
+
+
+def _value_problem(key: str, value: Any, annotation: Any) -> list[str]:
+    if value == "???":
+        return [f"{key} must be given; expected {describe(annotation)}"]
+    if accepts(value, annotation):
+        return []
+    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return [f"{key}={shown if len(shown) <= 60 else shown[:57] + '…'}: expected {describe(annotation)}"]
+
+
+def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]) -> list[str]:
+    """Sizes that the model or the task needs and the data do not define."""
+    data = config["data"]["name"]
+    label = choices.get("data") or data
+    defined = tuple(DATA.constant(data, "provides", ()))
+    problems = []
+    model, task = config["model"]["name"], config["task"]["name"]
+    needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
+    needs.append((TASKS.group, task, TASKS.constant(task, "requires", ())))
+    for group, name, sizes in needs:
+        missing = [size for size in sizes if size not in defined]
+        if missing:
+            remedy = _remedy(group, choices.get(group) or name, set(sizes), directories)
+            problems.append(missing_size(group, choices.get(group) or name, missing[0], label, defined) + remedy)
+    return problems
+
+
+def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> str:
+    fitting = []
+    for entry in catalogue.entries("data", directories).values():
+        registered = entry.content().get("name")
+        if isinstance(registered, str) and sizes <= set(DATA.constant(registered, "provides", ())):
+            fitting.append(entry.name)
+    return f"; data that fit: {', '.join(fitting)}" if fitting else f"; no data fit {group} '{name}'"
+
+
+def _monitor_problems(config: Mapping[str, Any]) -> list[str]:
+    monitor = config["trainer"].get("monitor")
+    if monitor is None:
+        return []
+    task = config["task"]["name"]
+    metrics = TASKS.constant(task, "metric_directions", {})
+    splits = [split for split in DATA.constant(config["data"]["name"], "splits", ()) if split != "train"]
+    known = [f"{split}/{metric}" for split in splits for metric in metrics]
+    if monitor in known:
+        return []
+    return [f"trainer.monitor={monitor}: task '{task}' does not measure it; {suggestion(monitor, known)}"]

@@ -1,0 +1,178 @@
+"""Overrides -> one checked plain configuration, through Hydra's compose machinery. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlcli import catalogue
+from dlcli.catalogue import GROUPS
+from dlcli.check import TOP_LEVEL, check
+from dlcli.errors import ConfigError, suggestion
+
+EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A resolved configuration of plain values, the choice made in each group, and the files in their order."""
+
+    config: dict[str, Any]
+    choices: dict[str, str | None]
+    files: list[Path] = field(default_factory=list)
+
+
+def compose(overrides: Sequence[str], directories: Iterable[Path] = ()) -> Composed:
+    """Compose the defaults, the data's suggestions, the experiment and the overrides, and check the result.
+
+    Args:
+        overrides: Hydra overrides as typed, ``group=choice`` or ``group.key=value``.
+        directories: people's own folders of YAML files, searched before ours.
+
+    Raises:
+        ConfigError: everything that is wrong, one line each.
+    """
+    directories = [Path(directory).resolve() for directory in directories]
+    for directory in directories:
+        if not directory.is_dir():
+            raise ConfigError(f"{directory}: no such folder of configurations")
+        if (directory / "config.yaml").exists():
+            raise ConfigError(f"{directory / 'config.yaml'}: would replace dlcli's own defaults; rename or remove it")
+    for entry in (entry for group in GROUPS for entry in catalogue.entries(group, directories).values()):
+        if not entry.file.is_relative_to(catalogue.CONFIGS):
+            entry.content()
+    prepared, problems = _prepare(overrides, directories)
+    if problems:
+        # Report what is wrong with the options too, as far as the rest can be composed.
+        try:
+            composed = _compose_with_hydra(prepared, directories)
+            problems += check(composed.config, composed.choices, directories)
+        except ConfigError as error:
+            problems += error.problems
+        raise ConfigError(dict.fromkeys(problems))
+    composed = _compose_with_hydra(prepared, directories)
+    problems = check(composed.config, composed.choices, directories)
+    if problems:
+        raise ConfigError(problems)
+    return composed
+
+
+def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[str], list[str]]:
+    """Overrides that Hydra can apply whatever their keys are (``check`` reports unknown ones), and the problems."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    prepared, problems = [], []
+    for text in overrides:
+        if len(text) > 10_000:
+            problems.append(f"{text[:40]!r}…: an override of {len(text):,} characters; expected at most 10,000")
+            continue
+        try:
+            override = parser.parse_override(text)
+        except Exception:
+            problems.append(f"cannot read '{text}'; expected key=value, {EXAMPLE}")
+            continue
+        key = override.key_or_group
+        if override.is_delete():
+            problems.append(f"'{text}': an option cannot be deleted; set it to another value")
+        elif override.is_sweep_override():
+            problems.append(f"'{text}' names several values; give one, or a list in brackets where a list is meant")
+        elif key.startswith("hydra"):
+            problems.append(f"'{text}': Hydra's own settings cannot be changed in a single run")
+        elif override.package is not None:
+            problems.append(f"'{text}': a package cannot be chosen; write {key}=…")
+        elif key in GROUPS:
+            problem = _group_problem(key, override.value(), directories)
+            if problem:
+                problems.append(problem)
+            else:
+                prepared.append(text.lstrip("+"))
+        else:
+            prepared.append("++" + text.lstrip("+"))
+    return prepared, problems
+
+
+def _group_problem(group: str, value: Any, directories: list[Path]) -> str | None:
+    if group == "experiment" and value is None:
+        return None
+    known = catalogue.entries(group, directories)
+    name = getattr(value, "text", value)
+    if not isinstance(name, str):
+        return f"{group}={'null' if name is None else name}: expected the name of one {group}; see 'dlcli list {group}'"
+    if name not in known:
+        return f"no {group} '{name}'; {suggestion(name, known)}"
+    return None
+
+
+def _compose_with_hydra(overrides: list[str], directories: list[Path]) -> Composed:
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+    from hydra.core.plugins import Plugins
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    Plugins.instance()  # registers the sources that read files
+    search_path = ConfigSearchPathImpl()
+    search_path.append("hydra", "pkg://hydra.conf")
+    for directory in [*directories, catalogue.CONFIGS]:
+        search_path.append("dlcli", f"file://{directory}")
+    search_path.append("schema", "structured://")
+    loader = ConfigLoaderImpl(config_search_path=search_path)
+    try:
+        tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
+        choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}
+        defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults
+        raw = OmegaConf.to_container(tree, resolve=False)
+        assert isinstance(raw, dict)
+        raw.pop("hydra")
+        _refuse_resolvers(raw)
+        del tree["hydra"]
+        config = OmegaConf.to_container(tree, resolve=True, throw_on_missing=False)
+    except ConfigError:
+        raise
+    except Exception as error:  # Hydra and OmegaConf leak many types; their first line is the message
+        raise ConfigError(_first_line(error)) from None
+    assert isinstance(config, dict)
+    files = []
+    for default in defaults:
+        if default.config_path and not default.config_path.startswith("hydra"):
+            files.append(_locate(default.config_path, directories))
+    return Composed({str(key): value for key, value in config.items()}, choices, files)
+
+
+def _locate(config_path: str, directories: list[Path]) -> Path:
+    candidates = [directory / f"{config_path}.yaml" for directory in [*directories, catalogue.CONFIGS]]
+    return next(file for file in candidates if file.is_file())
+
+
+def _refuse_resolvers(value: Any, path: str = "") -> None:
+    """Refuse what would put the environment's secrets or Hydra's internals into a saved configuration."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_resolvers(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_resolvers(item, path)
+    elif isinstance(value, str) and ("${oc." in value or "${hydra" in value):
+        raise ConfigError(
+            f"{path}={value}: resolvers are not allowed in a configuration that is saved; write the value"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "…"
+
+
+def default_choice(group: str) -> str | None:
+    """The choice of a group when nobody names one, from ``configs/config.yaml``."""
+    for item in catalogue.load_yaml(catalogue.CONFIGS / "config.yaml")["defaults"]:
+        if isinstance(item, dict) and group in item:
+            choice: str | None = item[group]
+            return choice
+    return None
+
+
+__all__ = ["GROUPS", "TOP_LEVEL", "Composed", "ConfigError", "compose", "default_choice"]

@@ -1,0 +1,158 @@
+"""DataModule: batches, a DataSpec and labels; and the batches of data that fit in memory as tensors.
+
+Out of scope here: models, objectives, processes. Data decide sizes; the trainer decides which batch comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dlcli.spec import DataSpec
+
+Order = Literal["shuffled", "sequential", "stream"]
+"""``shuffled``: a permutation that is a pure function of seed and epoch. ``sequential``: as stored. ``stream``:
+consecutive windows of parallel streams, for state that is carried from batch to batch (texts only)."""
+
+
+class ImageBatch(NamedTuple):
+    """images (B, C, H, W) float; labels (B,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class TableBatch(NamedTuple):
+    """features (B, F) float; targets (B, num_targets) float, or (B,) int64 class labels."""
+
+    features: Tensor
+    targets: Tensor
+
+
+class TokenBatch(NamedTuple):
+    """tokens (B, T) int64; targets (B, T) int64, the next token at each position; carry: state of the streams."""
+
+    tokens: Tensor
+    targets: Tensor
+    carry: tuple[Tensor, ...] | None = None
+
+
+class Batches(Protocol):
+    """The batches of one pass over a split. ``batches[i]`` is a pure function of seed, epoch and ``i``."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class DataModule:
+    """What every data source offers. Constructors load (and, where needed, fetch) the data.
+
+    Class attributes, read from the source before anything is imported:
+        provides: the sizes of DataSpec that this source defines.
+        splits: the splits that it has.
+        unit: what is counted for throughput, "samples" or "tokens".
+    """
+
+    provides: ClassVar[tuple[str, ...]] = ()
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    unit: ClassVar[str] = "samples"
+
+    spec: DataSpec
+    batch_size: int  # of training, over all processes
+    source: str  # "upstream", "mirror", "stand-in", "packaged", "generated" or "own file"
+    fingerprint: str  # SHA-256 of the data, hex; a resumed run must find the same
+    label_names: Sequence[str] | None = None  # of the classes
+    vocabulary: Sequence[str] | None = None  # of the tokens
+
+    def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
+        """The batches of one pass over ``split`` in the given order, on the data's device."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device) -> None:
+        """Move the tensors to the device that trains, so that a batch needs no copy."""
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, str]:
+        """A short summary for people: what is in the splits."""
+        raise NotImplementedError
+
+
+class TensorData(DataModule):
+    """Data that fit in memory: every split is a tuple of tensors with equal first axes.
+
+    A batch is one gather by index and one conversion (``collate``) on the training device.
+    """
+
+    def __init__(self, *, batch_size: int):
+        self.batch_size = batch_size
+        self.tensors: dict[str, tuple[Tensor, ...]] = {}
+
+    def collate(self, *tensors: Tensor) -> Any:
+        """Gathered rows of each stored tensor -> a batch, for example uint8 pixels -> an ImageBatch of floats."""
+        raise NotImplementedError
+
+    def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> TensorBatches:
+        if order == "stream":
+            raise ValueError("only texts can be read as streams")
+        tensors = self.tensors[split]
+        batch_size = self.batch_size if split == "train" else max(self.batch_size, 512)
+        indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
+        return TensorBatches(tensors, indices, batch_size, self.collate)
+
+    def to(self, device: torch.device) -> None:
+        self.tensors = {split: tuple(t.to(device) for t in tensors) for split, tensors in self.tensors.items()}
+
+    def describe(self) -> dict[str, str]:
+        rows = {split: f"{len(tensors[0]):,} examples" for split, tensors in self.tensors.items()}
+        sizes = ", ".join(f"{name}={value}" for name, value in self.spec.defined().items())
+        return {**rows, "sizes": sizes, "source": self.source}
+
+
+class TensorBatches:
+    """Consecutive slices of an index set, gathered from tensors. The last batch may be smaller."""
+
+    def __init__(
+        self,
+        tensors: tuple[Tensor, ...],
+        indices: Tensor | None,
+        batch_size: int,
+        collate: Callable[..., Any],
+    ):
+        self.tensors = tensors
+        self.indices = indices.to(tensors[0].device) if indices is not None else None
+        self.batch_size = batch_size
+        self.collate = collate
+        self.size = len(tensors[0]) if indices is None else len(indices)
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        start, stop = index * self.batch_size, min((index + 1) * self.batch_size, self.size)
+        if not 0 <= start < stop:
+            raise IndexError(index)
+        if self.indices is None:
+            return self.collate(*[tensor[start:stop] for tensor in self.tensors])
+        chosen = self.indices[start:stop]
+        return self.collate(*[tensor.index_select(0, chosen) for tensor in self.tensors])
+
+
+def permutation(size: int, seed: int, epoch: int) -> Tensor:
+    """A random order of ``range(size)`` that depends on seed and epoch alone, (size,) int64."""
+    return torch.randperm(size, generator=generator(seed, epoch))
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """A random generator on the CPU whose state is a pure function of the numbers."""
+    seed = 0x9E3779B97F4A7C15
+    for number in numbers:  # splitmix64, so that (1, 0) and (0, 1) differ
+        seed = (seed ^ number) * 0xBF58476D1CE4E5B9 % 2**64
+        seed = (seed ^ seed >> 27) * 0x94D049BB133111EB % 2**64
+        seed ^= seed >> 31
+    result = torch.Generator()
+    result.manual_seed(seed % 2**63)
+    return result

@@ -1,0 +1,140 @@
+"""Types of hyper-parameters, and the check of a value against one. Imports neither torch nor Hydra.
+
+Constructors annotate their keyword-only parameters with plain types (``int``, ``float | None``, ``list[int]``,
+``Literal["relu", "tanh"]``), with ``Annotated[int, Ge(1)]``, or with one of the names below. ``registry`` reads these
+annotations from the source, and ``problem`` checks a configured value against them before torch is imported.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+
+@dataclass(frozen=True)
+class DurationText:
+    """Marks a duration: a whole number of steps, or text such as "2 epochs" or "0.5 epoch"."""
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
+
+Count = Annotated[int, Ge(1)]
+Natural = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
+Fraction = Annotated[float, Gt(0), Le(1)]
+Duration = Annotated[int | str, DurationText()]
+
+NAMES: dict[str, Any] = {
+    **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Ge, Gt, Le, Lt, MinLen)},
+    "None": None,
+    "Any": Any,
+    "Annotated": Annotated,
+    "Literal": Literal,
+    "Count": Count,
+    "Natural": Natural,
+    "PositiveFloat": PositiveFloat,
+    "NonNegativeFloat": NonNegativeFloat,
+    "Probability": Probability,
+    "Fraction": Fraction,
+    "Duration": Duration,
+}
+"""Every name that an annotation of a registered constructor may use."""
+
+_BOUNDS: dict[type, tuple[str, Callable[[Any, Any], bool]]] = {
+    Ge: ("at least", lambda value, bound: value >= bound.ge),
+    Gt: ("greater than", lambda value, bound: value > bound.gt),
+    Le: ("at most", lambda value, bound: value <= bound.le),
+    Lt: ("less than", lambda value, bound: value < bound.lt),
+}
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
+
+def steps_of(duration: int | str, steps_per_epoch: int) -> int:
+    """A duration in steps, at least 1. ``"2 epochs"`` is ``2 * steps_per_epoch``.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    if isinstance(duration, int):
+        return max(1, duration)
+    match = _DURATION.fullmatch(duration.strip())
+    if match is None:
+        raise ValueError(f"{duration!r} is not a duration: write a number of steps or, for example, '1 epoch'")
+    number, unit = float(match[1]), match[2]
+    return max(1, round(number * steps_per_epoch)) if unit == "epoch" else max(1, round(number))
+
+
+def describe(annotation: Any) -> str:
+    """What a person may write for this annotation, in words."""
+    if annotation is Any:
+        return "anything"
+    if annotation is None or annotation in _PLAIN:
+        return _PLAIN[type(None) if annotation is None else annotation]
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        if any(isinstance(mark, DurationText) for mark in arguments[1:]):
+            return "a number of steps (at least 1) or a text such as '1 epoch'"
+        limits = [
+            f"{_BOUNDS[type(mark)][0]} {getattr(mark, type(mark).__name__.lower())}"
+            for mark in arguments[1:]
+            if type(mark) in _BOUNDS
+        ]
+        lengths = [f"of at least {m.min_length}" for m in arguments[1:] if isinstance(m, MinLen)]
+        return " ".join([describe(arguments[0]), " and ".join(limits), *lengths]).replace("  ", " ").strip()
+    if origin is Literal:
+        return "one of " + ", ".join(str(choice) for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(member) for member in arguments)
+    if origin is dict:
+        return f"a mapping from {describe(arguments[0])} to {describe(arguments[1])}"
+    return f"a list of {describe(arguments[0])}" if arguments else "a list"
+
+
+def accepts(value: Any, annotation: Any) -> bool:
+    """Whether a plain YAML value (number, text, boolean, null, list, mapping) fits the annotation."""
+    if annotation is Any:
+        return True
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return accepts(value, arguments[0]) and all(_meets(value, mark) for mark in arguments[1:])
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return any(accepts(value, member) for member in arguments)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            accepts(key, arguments[0]) and accepts(item, arguments[1]) for key, item in value.items()
+        )
+    if not isinstance(value, list | tuple):
+        return False
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return len(value) == len(arguments) and all(map(accepts, value, arguments))
+    return all(accepts(item, arguments[0]) for item in value)
+
+
+def _meets(value: Any, mark: Any) -> bool:
+    if isinstance(mark, DurationText):
+        if isinstance(value, str):
+            match = _DURATION.fullmatch(value.strip())
+            return match is not None and float(match[1]) > 0
+        return bool(value >= 1)
+    if isinstance(mark, MinLen):
+        return len(value) >= mark.min_length
+    return bool(_BOUNDS[type(mark)][1](value, mark)) if type(mark) in _BOUNDS else True

@@ -1,0 +1,279 @@
+"""Registries: a name in a configuration -> a class, and the typed signature of its constructor.
+
+``@MODELS.register("lenet")`` on a class is all that a new entry needs in Python. Modules are found by scanning the
+group's package and the plug-ins; nothing is imported until an entry is built, so signatures can be checked (from the
+source, with ``ast``) without importing torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+from dlcli.errors import ConfigError, suggestion
+from dlcli.hyperparameters import NAMES
+from dlcli.spec import SIZES, DataSpec
+
+C = TypeVar("C", bound=type)
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a class is written: a file, the module name that it is imported as, and its syntax tree."""
+
+    file: Path
+    module: str
+    node: ast.ClassDef
+
+    def load(self) -> ModuleType:
+        """Import the module that holds the class (once)."""
+        if self.module in sys.modules:
+            return sys.modules[self.module]
+        if self.file.is_relative_to(PACKAGE):
+            return importlib.import_module(self.module)
+        spec = importlib.util.spec_from_file_location(self.module, self.file)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"plug-in {self.file}: cannot be imported; expected a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[self.module] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[self.module]
+            raise ConfigError(f"plug-in {self.file}: {type(error).__name__}: {error}") from error
+        return module
+
+
+class Registry:
+    """The entries of one configuration group, such as ``model``."""
+
+    def __init__(self, group: str, package: str):
+        self.group = group
+        self.directory = PACKAGE / package
+        self.package = f"dlcli.{package}"
+        self._classes: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[C], C]:
+        """Class decorator: make the class the entry ``name`` of this group."""
+
+        def decorate(cls: C) -> C:
+            known = self._classes.get(name)
+            if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise ConfigError(f"{self.group} '{name}' is registered twice, by {known} and by {cls}")
+            self._classes[name] = cls
+            return cls
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """All registered names, read from the sources without importing them."""
+        return sorted(self._sources())
+
+    def signature(self, name: str) -> dict[str, Any]:
+        """The keyword-only parameters of the entry's constructor and their types, read without importing it.
+
+        Raises:
+            ConfigError: no such entry, or an annotation uses a name that ``dlcli.hyperparameters`` does not know.
+        """
+        source = self._source(name)
+        constructor = _find_constructor(source)
+        if constructor is None:
+            return {}
+        parameters = {}
+        for argument in constructor.args.kwonlyargs:
+            try:
+                parameters[argument.arg] = _read_annotation(argument.annotation)
+            except KeyError as error:
+                raise ConfigError(
+                    f"{source.file.name}: parameter '{argument.arg}' of {self.group} '{name}' is annotated with "
+                    f"{error}; use the types of dlcli.hyperparameters"
+                ) from None
+        return parameters
+
+    def constant(self, name: str, attribute: str, default: Any = None) -> Any:
+        """A literal class attribute of the entry (or of its base class), read from the source without importing it."""
+        for _, node in _lineage(self._source(name)):
+            for statement in node.body:
+                targets = (
+                    statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+                )
+                if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+                    value = getattr(statement, "value", None)
+                    if value is not None:
+                        return ast.literal_eval(value)
+        return default
+
+    def build(self, config: Mapping[str, Any], *arguments: Any, spec: DataSpec | None = None, label: str = "") -> Any:
+        """The only way from a name to an object.
+
+        Args:
+            config: ``name`` and the values of the constructor's keyword-only parameters.
+            arguments: run-time objects for the constructor's positional parameters (parameters of a network, steps).
+            spec: sizes of the data; each goes to the constructor parameter of that name.
+            label: what people call the data, for messages.
+
+        Raises:
+            ConfigError: unknown name, or a size that the data do not define.
+        """
+        name = config["name"]
+        source = self._source(name)
+        source.load()
+        sizes = spec.defined() if spec else {}
+        values = {key: value for key, value in config.items() if key != "name"}
+        for parameter in self.signature(name):
+            if parameter in SIZES:
+                if parameter not in sizes:
+                    raise ConfigError(missing_size(self.group, name, parameter, label, tuple(sizes)))
+                values[parameter] = sizes[parameter]
+        return self._classes[name](*arguments, **values)
+
+    def _source(self, name: str) -> Source:
+        sources = self._sources()
+        if name not in sources:
+            raise ConfigError(f"{self.group} '{name}' is not registered; {suggestion(name, sources)}")
+        return sources[name]
+
+    def _sources(self) -> dict[str, Source]:
+        found: dict[str, Source] = {}
+        for file, module in [*_package_files(self.directory, self.package), *_plugin_files]:
+            for name, source in _registered(file, module, CONSTANTS[self.group]).items():
+                if name in found:
+                    raise ConfigError(f"{self.group} '{name}' is registered twice: {found[name].file} and {file}")
+                found[name] = source
+        return found
+
+
+CONSTANTS = {
+    "model": "MODELS",
+    "data": "DATA",
+    "task": "TASKS",
+    "optimizer": "OPTIMIZERS",
+    "scheduler": "SCHEDULERS",
+    "trainer": "TRAINERS",
+}
+MODELS = Registry("model", "models")
+DATA = Registry("data", "data")
+TASKS = Registry("task", "tasks")
+OPTIMIZERS = Registry("optimizer", "optimizers")
+SCHEDULERS = Registry("scheduler", "schedulers")
+TRAINERS = Registry("trainer", "trainers")
+REGISTRIES = {registry.group: registry for registry in (MODELS, DATA, TASKS, OPTIMIZERS, SCHEDULERS, TRAINERS)}
+
+_plugin_files: list[tuple[Path, str]] = []
+
+
+def add_plugin_file(file: Path) -> None:
+    """Let every registry look into this Python file too. The file is imported when one of its entries is built."""
+    module = f"dlcli_plugin_{file.stem}" if not file.is_relative_to(PACKAGE) else file.stem
+    if (file, module) not in _plugin_files:
+        _plugin_files.append((file, module))
+
+
+def missing_size(group: str, name: str, size: str, data: str, defined: tuple[str, ...]) -> str:
+    """The message for an entry that needs a size which the data do not define."""
+    return (
+        f"{group} '{name}' needs {size}, which data '{data}' does not define "
+        f"(it defines {', '.join(defined) or 'no sizes'})"
+    )
+
+
+@cache
+def _package_files(directory: Path, package: str) -> list[tuple[Path, str]]:
+    return [(file, f"{package}.{file.stem}") for file in sorted(directory.glob("*.py")) if file.stem != "__init__"]
+
+
+@cache
+def _registered(file: Path, module: str, constant: str) -> dict[str, Source]:
+    """The classes in a file that are decorated with ``@<constant>.register("name")``."""
+    text = _read(file)
+    if not re.search(rf"\b{constant}\.register\(", text):
+        return {}
+    found = {}
+    for node in _parse(file).body:
+        if isinstance(node, ast.ClassDef):
+            for decorator in node.decorator_list:
+                if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith(f"{constant}.register"):
+                    found[ast.literal_eval(decorator.args[0])] = Source(file, module, node)
+    return found
+
+
+@cache
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"plug-in {file}: cannot be read ({error})") from None
+
+
+@cache
+def _parse(file: Path) -> ast.Module:
+    try:
+        return ast.parse(_read(file))
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(f"plug-in {file}: {error}") from None
+
+
+def _find_constructor(source: Source) -> ast.FunctionDef | None:
+    for _, node in _lineage(source):
+        for statement in node.body:
+            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+                return statement
+    return None
+
+
+def _lineage(source: Source) -> Iterator[tuple[Path, ast.ClassDef]]:
+    """The class and, in order, those of its bases that are written in dlcli or in the same file."""
+    pending: list[tuple[Path, ast.ClassDef]] = [(source.file, source.node)]
+    while pending:
+        file, node = pending.pop(0)
+        yield file, node
+        for base in node.bases:
+            located = _find_class(file, ast.unparse(base))
+            if located is not None:
+                pending.append(located)
+
+
+def _find_class(file: Path, name: str) -> tuple[Path, ast.ClassDef] | None:
+    for statement in _parse(file).body:
+        if isinstance(statement, ast.ClassDef) and statement.name == name:
+            return file, statement
+        if not isinstance(statement, ast.ImportFrom) or not (statement.module or "").startswith("dlcli."):
+            continue
+        if any((alias.asname or alias.name) == name for alias in statement.names):
+            other = PACKAGE.parent.joinpath(*str(statement.module).split(".")).with_suffix(".py")
+            if other.is_file():
+                return _find_class(other, name)
+    return None
+
+
+def _read_annotation(node: ast.expr | None) -> Any:
+    """The type that an annotation's syntax tree stands for, from the names of ``dlcli.hyperparameters`` alone.
+
+    Raises:
+        KeyError: a name or a form that is not allowed there.
+    """
+    if isinstance(node, ast.Name):
+        return NAMES[node.id]
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_read_annotation(node.operand)
+    if isinstance(node, ast.Tuple):
+        return tuple(_read_annotation(element) for element in node.elts)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        return _read_annotation(node.left) | _read_annotation(node.right)
+    if isinstance(node, ast.Subscript):
+        return _read_annotation(node.value)[_read_annotation(node.slice)]
+    if isinstance(node, ast.Call) and not node.keywords:
+        return _read_annotation(node.func)(*[_read_annotation(argument) for argument in node.args])
+    raise KeyError(ast.unparse(node) if node is not None else "nothing")

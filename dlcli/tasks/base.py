@@ -1,0 +1,71 @@
+"""Task: the objective. It turns batches into losses, metrics, samples and predictions.
+
+A task holds no parameters and opens no files; it does not know how parameters move (the trainer's business) or where
+batches come from (the data's). A step that is not "next batch -> losses -> optimizer step" is a trainer, not a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from dlcli.metrics.base import Metric
+from dlcli.spec import DataSpec
+
+
+class Loss(NamedTuple):
+    """One thing to minimise: the trainer steps ``network``'s optimizer on ``value``'s gradient.
+
+    value: scalar tensor with a gradient. logs: scalar tensors to record beside it (detached by the trainer).
+    carry: the streams' state after this batch, detached, for a task that carries state.
+    """
+
+    value: Tensor
+    network: str = "model"
+    logs: Mapping[str, Tensor] = {}
+    carry: tuple[Tensor, ...] | None = None
+
+
+Networks = Mapping[str, Any]
+"""The callables to use, by name: ``networks["model"]`` is the model, compiled, wrapped or averaged as the trainer
+decides; its named children that a task trains separately are there by their names."""
+
+
+class Task:
+    """What every objective offers.
+
+    Class attributes, read from the source before anything is imported:
+        requires: sizes of DataSpec that the data must define.
+        metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ()
+    metric_directions: ClassVar[Mapping[str, str]] = {}
+
+    def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
+        """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""
+        raise NotImplementedError
+
+    def metrics(self) -> dict[str, Metric]:
+        """Fresh accumulators for an evaluation."""
+        raise NotImplementedError
+
+    def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> tuple[Tensor, ...] | None:
+        """Add one batch to the metrics. Returns the streams' state after the batch if the task carries state."""
+        raise NotImplementedError
+
+    def carries_state(self, model: nn.Module) -> bool:
+        """Whether batches are consecutive windows of streams whose state goes from one batch to the next."""
+        return False
+
+    def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
+        """Learn the names of tokens or labels, which samples and pictures show. Called once, before anything else."""
+
+    def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
+        """What to look at in TensorBoard after an evaluation, by tag.
+
+        A value is a text (str), an image or a grid of images (uint8 tensor, (3, H, W)).
+        """
+        return {}
