@@ -22,6 +22,7 @@ from dlcli import checkpoint, runtime
 from dlcli.config import Composed
 from dlcli.data.base import DataModule
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
+from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
@@ -31,7 +32,7 @@ from dlcli.run_records import read_json, write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
-from dlcli.trainers.evaluation import converted, evaluate, evaluating, scalars
+from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
@@ -133,7 +134,7 @@ class Run:
         state = torch.get_rng_state()
         order = "stream" if self.task.carries_state(self.model) else "sequential"
         batch = self.data.batches(split, order=order)[0]  # type: ignore[arg-type]
-        with torch.no_grad(), evaluating(networks):
+        with torch.no_grad(), evaluating(networks["model"]):
             shown = self.task.preview(networks, batch)
         torch.set_rng_state(state)
         for tag, value in shown.items():
