@@ -20,19 +20,31 @@ PACKAGE = ROOT / "dlcli"
 TIERS = (
     {"errors", "hyperparameters", "spec", "tensorboard_events"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
-    {"check", "run_records", "distributed", "layers", "scratch"},
+    {"check", "plugins", "run_records", "distributed", "layers", "scratch"},
     {"config", "models", "data", "metrics", "optimizers", "schedulers"},
     {"tasks"},
     {"trainers"},
     {"run"},
     {"cli"},
+    {"completion"},
     {"__init__", "__main__"},
 )
 """A new unit must be entered here: as low as what it imports allows."""
 
 TORCH_FREE = (
-    *("errors", "hyperparameters", "spec", "registry", "catalogue", "check", "config", "run_records", "runtime"),
-    *("__init__", "__main__", "cli", "schedulers", "data/sources", "data/__init__"),
+    *(
+        "errors",
+        "hyperparameters",
+        "spec",
+        "registry",
+        "catalogue",
+        "check",
+        "config",
+        "plugins",
+        "run_records",
+        "runtime",
+    ),
+    *("__init__", "__main__", "cli", "completion", "schedulers", "data/sources", "data/__init__"),
 )
 """Files and folders of dlcli/ that must not import torch when they are imported."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -111,11 +112,9 @@ class TestCommandLine:
         assert __version__ in done.stdout
 
     def test_list_shows_every_entry(self, source: Path, installed: Path, tmp_path: Path):
-        for group in ("model", "data", "task", "optimizer", "scheduler", "trainer"):
-            done = run(installed, tmp_path, "-m", "dlcli", "list", group)
-            assert (done.returncode, done.stderr) == (0, "")
-            missing = [
-                file.stem for file in (source / "configs" / group).glob("*.yaml") if file.stem not in done.stdout
-            ]
-            assert missing == []
+        done = run(installed, tmp_path, "-m", "dlcli", "list", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = {f"{entry['group']}/{entry['name']}" for entry in json.loads(done.stdout)}
+        files = (source / "configs").glob("*/**/*.yaml")
+        assert listed == {file.relative_to(source / "configs").with_suffix("").as_posix() for file in files}
         assert list(tmp_path.iterdir()) == []
