@@ -145,10 +145,13 @@ def test_evaluation_is_not_random(config):
     assert torch.equal(model(batch), model(batch))
 
 
-def test_built_without_memory(config):
+def test_runs_on_shapes_alone(config):
+    """No memory is needed to build it, and no decision in forward depends on a value: compilers rely on that."""
+    batch = inputs(config).to("meta")
     with torch.device("meta"):
         model = build(config)
     assert all(parameter.is_meta for parameter in model.parameters())
+    assert model(batch).shape == example(config)[2]
 
 
 def language_models() -> list[Path]:
