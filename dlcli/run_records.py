@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, DataError
 
 STATUSES = ("running", "finished", "stopped", "failed", "killed", "damaged")
 """What a run may be. The first four are written into its summary; ``killed`` is a running one whose process is gone,
@@ -104,6 +104,32 @@ def find(text: str, run_dir: Path) -> Path:
         raise ConfigError(f"run '{text}' is ambiguous: it may be {_some(matching)}")
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     raise ConfigError(f"no run '{text}' in {run_dir}; {'did you mean' if near else 'there are'} {_some(near or names)}")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """One of a run's records.
+
+    Raises:
+        DataError: missing, unreadable, or not an object.
+    """
+    content = _read(file)
+    if content is None:
+        raise DataError(f"{file}: missing or damaged; the run cannot be opened without it")
+    return content
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Replace one of a run's records; a crash leaves the old one or the new one."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def process_record() -> dict[str, Any]:
+    """What ``status`` needs to know whether the process that trains is still there."""
+    import psutil
+
+    return {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": socket.gethostname()}
 
 
 def _some(names: list[str], most: int = 4) -> str:

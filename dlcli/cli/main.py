@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from dlcli import __version__
-from dlcli.cli import completion, doctor, runs, show, tensorboard
+from dlcli.cli import completion, data, doctor, evaluate, runs, sample, show, tensorboard, train
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
 
@@ -59,11 +59,15 @@ def dlcli(
 
 
 # Verbs that train and use models.
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("eval", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 
 # Verbs that look.
 app.command("list", epilog=list_verb.EXAMPLE)(list_verb.list_choices)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
+app.add_typer(data.app, name="data")
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
