@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlcli import __version__
 from dlcli.cli import completion, data, doctor, evaluate, runs, sample, show, tensorboard, train
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
@@ -43,18 +42,8 @@ class Verbs(TyperGroup):
 app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, epilog=EXAMPLE)
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        print(f"dlcli {__version__}")
-        raise typer.Exit()
-
-
 @app.callback()
-def dlcli(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
+def dlcli(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Train, compare, understand and scale deep-learning models from one small command line."""
 
 
