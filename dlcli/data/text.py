@@ -181,9 +181,10 @@ class TextData(DataModule):
         for split, part in self.parts.items():
             needed = 2 * sequence_length if split == "train" else 2  # a window at every offset, and its last target
             if len(part) < needed:
+                remedy = "smaller data.sequence_length" if split == "train" else f"larger data.{split}_fraction"
                 raise DataError(
-                    f"{self.label}: too short: its {split} part has {len(part):,} tokens, sequences of "
-                    f"{sequence_length} need {needed:,}; give a longer text or a smaller data.sequence_length"
+                    f"{self.label}: too short: its {split} part has {len(part):,} tokens and needs at least {needed:,} "
+                    f"for data.sequence_length={sequence_length}; give a longer text or a {remedy}"
                 )
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
