@@ -60,8 +60,9 @@ class Run:
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
-        if trainer["precision"] == "fp64":
-            self.model.double()
+        self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
+        if self.dtype is not None:
+            self.model.to(self.dtype)
         self.model.to(self.device)
         self.data.to(self.device)
         self.trainer = TRAINERS.build(trainer)
@@ -103,10 +104,11 @@ class Run:
         """The first training batch forward and backward; returns the losses by network. Changes no parameter."""
         order = "stream" if self.task.carries_state(self.model) else "shuffled"
         batch = self.data.batches("train", order=order, seed=self.seed, epoch=0)[0]  # type: ignore[arg-type]
-        networks = {name: self.model if name == "model" else self.model.get_submodule(name) for name in self.task.trains}
+        networks = {
+            name: self.model if name == "model" else self.model.get_submodule(name) for name in self.task.trains
+        }
         losses = {}
-        dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
-        for loss in self.task.training_step({"model": self.model, **networks}, converted(batch, dtype)):
+        for loss in self.task.training_step({"model": self.model, **networks}, converted(batch, self.dtype)):
             loss.value.backward()  # type: ignore[no-untyped-call]
             losses["loss" if loss.network == "model" else f"{loss.network}_loss"] = loss.value.item()
         self.model.zero_grad()
@@ -134,7 +136,7 @@ class Run:
             return
         state = torch.get_rng_state()
         order = "stream" if self.task.carries_state(self.model) else "sequential"
-        batch = self.data.batches(split, order=order)[0]  # type: ignore[arg-type]
+        batch = converted(self.data.batches(split, order=order)[0], self.dtype)  # type: ignore[arg-type]
         with torch.no_grad(), evaluating(networks["model"]):
             shown = self.task.preview(networks, batch)
         torch.set_rng_state(state)
@@ -216,14 +218,13 @@ class Run:
             split, _, name = key.partition("/")
             if split == "train":
                 metrics["train"][name] = value
-        dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
         networks = {"model": self.model}
         loop = state["loop"]
         if loop["best"] is not None and self.config["trainer"].get("limit_eval_batches") is None:
             metrics[loop["best"]["metric"].partition("/")[0]] = loop["best"]["metrics"]  # of these very weights
         for split in self.data.splits:
             if split not in metrics:
-                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=dtype)
+                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=self.dtype)
                 metrics[split] = scalars(measured)
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
@@ -285,7 +286,7 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
     run.summary = {
         "status": "running",
-        **{"steps": 0, "epochs": 0, "seconds": 0.0, "parameters": run.parameters, "best": None, "metrics": {}},
+        "steps": 0, "epochs": 0, "seconds": 0.0, "parameters": run.parameters, "best": None, "metrics": {},
         "data_source": run.data.source,
         "command": command,
         "choices": dict(run.choices),

@@ -90,10 +90,14 @@ class Optimizer:
         """Restore what ``state_dict`` returned.
 
         Raises:
-            ValueError: the state belongs to other parameters.
+            ValueError: the state belongs to other parameters or to another optimizer.
         """
-        if set(state["state"]) != set(self.names):
-            raise ValueError("the optimizer's state belongs to a network with other parameters")
+        shapes = [{n: {k: t.shape for k, t in kept.items()} for n, kept in state["state"].items()}]
+        shapes.append(
+            {n: {k: t.shape for k, t in kept.items()} for n, kept in zip(self.names, self.state, strict=True)}
+        )
+        if shapes[0] != shapes[1]:
+            raise ValueError("the optimizer's state belongs to other parameters or to another optimizer")
         self.steps = state["steps"]
         for name, kept in zip(self.names, self.state, strict=True):
             for key, tensor in kept.items():

@@ -169,20 +169,30 @@ def test_averaged_weights_are_those_that_are_evaluated(tmp_path: Path) -> None:
 
 
 def test_overfitting_one_batch_reaches_a_tiny_loss(tmp_path: Path) -> None:
-    run = fit(tmp_path, "trainer.overfit_batches=1", "trainer.max_epochs=null", "trainer.max_steps=200", "optimizer.lr=0.01")
+    run = fit(
+        tmp_path, "trainer.overfit_batches=1", "trainer.max_epochs=null", "trainer.max_steps=200", "optimizer.lr=0.01"
+    )
     assert run.summary["metrics"]["train"]["loss"] < 0.05
 
 
 def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
     free = fit(tmp_path, "trainer.max_steps=5", "optimizer=sgd", "optimizer.lr=1.0", "trainer.eval_every=null")
     clipped = fit(
-        tmp_path, "trainer.max_steps=5", "optimizer=sgd", "optimizer.lr=1.0", "trainer.clip_norm=1e-6", "trainer.eval_every=null"
+        tmp_path,
+        "trainer.max_steps=5",
+        "optimizer=sgd",
+        "optimizer.lr=1.0",
+        "trainer.clip_norm=1e-6",
+        "trainer.eval_every=null",
     )
     start = initial_weights(free)
     assert free.directory is not None
     assert clipped.directory is not None
     moved = [
-        max(float((checkpoint.load(run.directory / "last.pt")["model"][name] - start[name]).abs().max()) for name in start)
+        max(
+            float((checkpoint.load(run.directory / "last.pt")["model"][name] - start[name]).abs().max())
+            for name in start
+        )
         for run in (free, clipped)
         if run.directory
     ]
@@ -236,10 +246,27 @@ def test_initial_weights_from_a_run_are_reported(tmp_path: Path, capsys: pytest.
     train([*SMALL, f"run_dir={tmp_path}", "trainer.max_steps=1", f"init_from={first.directory}"], quiet=False)
     assert "4 of 4 tensors loaded" in capsys.readouterr().out
     other = [text for text in SMALL if not text.startswith("model.hidden")]
-    train([*other, "model.hidden_sizes=[16,8]", f"run_dir={tmp_path}", "trainer.max_steps=1", f"init_from={first.directory}"], quiet=False)
-    assert "2 of 6 tensors loaded; not loaded (fresh):" in capsys.readouterr().out
+    train(
+        [
+            *other,
+            "model.hidden_sizes=[16,8]",
+            f"run_dir={tmp_path}",
+            "trainer.max_steps=1",
+            f"init_from={first.directory}",
+        ],
+        quiet=False,
+    )
+    assert "3 of 6 tensors loaded; not loaded (fresh):" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="no tensor of run .* fits the model"):
-        train(["data=digits", "model=lenet", f"run_dir={tmp_path}", f"init_from={first.directory}"])
+        train(
+            [
+                "data=synthetic_regression",
+                "model.hidden_sizes=[4]",
+                "model=mlp",
+                f"run_dir={tmp_path}",
+                f"init_from={first.directory}",
+            ]
+        )
 
 
 def test_eight_runs_in_the_same_second_get_eight_folders(tmp_path: Path) -> None:
@@ -260,7 +287,18 @@ def test_summary_has_what_scripts_rely_on(tmp_path: Path) -> None:
     run = fit(tmp_path, "trainer.max_steps=2")
     assert run.directory is not None
     summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text())
-    keys = {"status", "steps", "epochs", "seconds", "parameters", "best", "metrics", "data_source", "command", "versions"}
+    keys = {
+        "status",
+        "steps",
+        "epochs",
+        "seconds",
+        "parameters",
+        "best",
+        "metrics",
+        "data_source",
+        "command",
+        "versions",
+    }
     assert keys <= set(summary)
     assert set(summary["metrics"]) == {"train", "val", "test"}
     assert {"dlcli", "torch"} <= set(summary["versions"])
