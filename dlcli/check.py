@@ -35,7 +35,7 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None], director
     ]
     broken = set()
     for group in REGISTRIES:
-        found = _group_problems(group, config.get(group))
+        found = group_problems(group, config.get(group))
         if found:
             problems += found
             broken.add(group)
@@ -46,7 +46,8 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None], director
     return problems
 
 
-def _group_problems(group: str, values: Any) -> list[str]:
+def group_problems(group: str, values: Any) -> list[str]:
+    """Problems of one group's section: its name, unknown, missing and ill-typed options."""
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         return [f"{group} is {values!r}; expected one {group} by name, for example {group}={_example(group)}"]
     registry, name = REGISTRIES[group], values["name"]
@@ -76,7 +77,22 @@ def _group_problems(group: str, values: Any) -> list[str]:
         for key, kind in options.items()
         if key not in values
     ]
+    if "sample" in options and isinstance(values.get("sample"), dict):
+        problems += sample_problems(name, values["sample"], f"{group}.sample.")
     return problems
+
+
+def sample_problems(task: str, values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Problems of the options of a task's ``sample``: unknown, missing or of the wrong type."""
+    signature = TASKS.signature(task, "sample")
+    problems = []
+    for key, value in values.items():
+        if key in signature:
+            problems += _value_problem(f"{prefix}{key}", value, signature[key])
+        else:
+            problems.append(f"unknown option '{prefix}{key}' of sampling; {suggestion(str(key), signature)}")
+    missing = [key for key in signature if key not in values]
+    return problems + [f"missing option '{prefix}{key}'; expected {describe(signature[key])}" for key in missing]
 
 
 def _known(options: Mapping[str, Any]) -> str:

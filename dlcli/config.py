@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,80 @@ def _refuse_resolvers(value: Any, path: str = "") -> None:
 def _first_line(error: Exception) -> str:
     text = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"
+
+
+def change_values(config: Mapping[str, Any], overrides: Sequence[str], allowed: Collection[str]) -> dict[str, Any]:
+    """A saved configuration with some options changed, for resuming.
+
+    Raises:
+        ConfigError: an override that cannot be read, or of an option outside ``allowed``.
+    """
+    changed = copy.deepcopy(dict(config))
+    problems = []
+    for key, value in parse_values(overrides).items():
+        group, _, option = key.partition(".")
+        if key not in allowed:
+            problems.append(f"{key} cannot change when a run is resumed; only {', '.join(sorted(allowed))} can")
+        elif option not in changed.get(group, {}):
+            problems.append(f"unknown option '{key}' of this run")
+        else:
+            changed[group][option] = value
+    if problems:
+        raise ConfigError(problems)
+    return changed
+
+
+def change_group_values(
+    config: Mapping[str, Any], overrides: Sequence[str], directories: Iterable[Path]
+) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """A saved configuration in which the groups that are named are composed anew, and the choices made.
+
+    ``data=mnist`` replaces the section ``data`` by that file's values; ``data.batch_size=8`` changes one of them.
+
+    Raises:
+        ConfigError: overrides that cannot be read, or unknown choices.
+    """
+    changed = copy.deepcopy(dict(config))
+    choices: dict[str, str | None] = {}
+    values = parse_values(overrides)
+    for key in [key for key in values if key in changed and key in GROUPS]:
+        problem = _group_problem(key, values[key], list(directories))
+        if problem:
+            raise ConfigError(problem)
+        choices[key] = str(values[key])
+        changed[key] = catalogue.entries(key, directories)[str(values.pop(key))].content()
+    for key, value in values.items():
+        group, _, option = key.partition(".")
+        if not option or not isinstance(changed.get(group), dict):
+            raise ConfigError(f"unknown option '{key}'; {suggestion(group, [*GROUPS])}")
+        changed[group][option] = value
+    return changed, choices
+
+
+def parse_values(overrides: Sequence[str], text_keys: Collection[str] = ()) -> dict[str, Any]:
+    """``key=value`` texts by Hydra's grammar -> plain values; those of ``text_keys`` are taken as they stand.
+
+    Raises:
+        ConfigError: a text that cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    values: dict[str, Any] = {}
+    for text in overrides:
+        key, equals, rest = text.partition("=")
+        if equals and key in text_keys:
+            values[key] = rest
+            continue
+        try:
+            override = OverridesParser.create().parse_override(text)
+            simple = not (override.is_add() or override.is_delete() or override.is_sweep_override())
+            values[override.key_or_group] = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))["value"]  # type: ignore[index,call-overload]
+        except Exception:
+            simple = False
+        if not simple:
+            raise ConfigError(f"cannot read '{text}'; expected key=value, {EXAMPLE}")
+    return values
 
 
 def default_choice(group: str) -> str | None:

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 from dlcli.errors import ConfigError, suggestion
@@ -35,23 +32,21 @@ class Source:
     module: str
     node: ast.ClassDef
 
-    def load(self) -> ModuleType:
-        """Import the module that holds the class (once)."""
-        if self.module in sys.modules:
-            return sys.modules[self.module]
-        if self.file.is_relative_to(PACKAGE):
-            return importlib.import_module(self.module)
-        spec = importlib.util.spec_from_file_location(self.module, self.file)
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"plug-in {self.file}: cannot be imported; expected a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[self.module] = module
+    def load(self) -> None:
+        """Import the module that holds the class (once).
+
+        Raises:
+            ConfigError: a plug-in's module fails to import.
+        """
+        if self.module.startswith("dlcli."):
+            importlib.import_module(self.module)
+            return
         try:
-            spec.loader.exec_module(module)
+            importlib.import_module(self.module)
+        except ConfigError:
+            raise
         except Exception as error:
-            del sys.modules[self.module]
             raise ConfigError(f"plug-in {self.file}: {type(error).__name__}: {error}") from error
-        return module
 
 
 class Registry:
@@ -79,18 +74,20 @@ class Registry:
         """All registered names, read from the sources without importing them."""
         return sorted(self._sources())
 
-    def signature(self, name: str) -> dict[str, Any]:
-        """The keyword-only parameters of the entry's constructor and their types, read without importing it.
+    def signature(self, name: str, method: str = "__init__") -> dict[str, Any]:
+        """The keyword-only parameters of the entry's constructor (or of another method) and their types.
+
+        Read from the source, without importing it.
 
         Raises:
             ConfigError: no such entry, or an annotation uses a name that ``dlcli.hyperparameters`` does not know.
         """
         source = self._source(name)
-        constructor = _find_constructor(source)
-        if constructor is None:
+        function = _find_method(source, method)
+        if function is None:
             return {}
         parameters = {}
-        for argument in constructor.args.kwonlyargs:
+        for argument in function.args.kwonlyargs:
             try:
                 parameters[argument.arg] = _read_annotation(argument.annotation)
             except KeyError as error:
@@ -172,9 +169,8 @@ REGISTRIES = {registry.group: registry for registry in (MODELS, DATA, TASKS, OPT
 _plugin_files: list[tuple[Path, str]] = []
 
 
-def add_plugin_file(file: Path) -> None:
-    """Let every registry look into this Python file too. The file is imported when one of its entries is built."""
-    module = f"dlcli_plugin_{file.stem}" if not file.is_relative_to(PACKAGE) else file.stem
+def add_plugin_file(file: Path, module: str) -> None:
+    """Let every registry look into this Python file too; ``module`` is the name that it is imported by when needed."""
     if (file, module) not in _plugin_files:
         _plugin_files.append((file, module))
 
@@ -223,10 +219,10 @@ def _parse(file: Path) -> ast.Module:
         raise ConfigError(f"plug-in {file}: {error}") from None
 
 
-def _find_constructor(source: Source) -> ast.FunctionDef | None:
+def _find_method(source: Source, name: str) -> ast.FunctionDef | None:
     for _, node in _lineage(source):
         for statement in node.body:
-            if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            if isinstance(statement, ast.FunctionDef) and statement.name == name:
                 return statement
     return None
 

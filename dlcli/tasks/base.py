@@ -39,10 +39,16 @@ class Task:
     Class attributes, read from the source before anything is imported:
         requires: sizes of DataSpec that the data must define.
         metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
+        trains: the networks that have an optimizer each: the model, or named children of it.
+
+    A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
+    are in its YAML under ``sample``; it yields pieces of text as they come. A task that can predict has
+    ``predict(model, batch)``.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
+    trains: ClassVar[tuple[str, ...]] = ("model",)
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""

@@ -1,0 +1,136 @@
+"""The command ``dlcli``: runs one verb and turns every failure into one line and an exit code.
+
+Exit codes: 0 done; 1 failed while running, or a bug; 2 usage or configuration; 3 data, download or checkpoint;
+4 a loss that is not finite; 5 out of memory or disk; 128 + n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlcli import __version__
+from dlcli.errors import DlcliError, ResourceError, suggestion
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
+    try:
+        code = run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + 13
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one verb. Returns the exit code; failures are reported on the standard error stream."""
+    if arguments[:1] == ["--complete"]:
+        from dlcli.completion import candidates
+
+        print("\n".join(candidates(arguments[1:])))
+        return 0
+    if arguments == ["--version"]:
+        print(f"dlcli {__version__}")
+        return 0
+
+    import typer
+    from typer.main import get_command
+
+    from dlcli.cli.main import app
+
+    try:
+        command = get_command(app)
+        with command.make_context("dlcli", arguments or ["--help"]) as context:
+            command.invoke(context)
+        return 0
+    except typer.Exit as error:
+        return error.exit_code
+    except BrokenPipeError:
+        raise
+    except (KeyboardInterrupt, typer.Abort):
+        return _report(["interrupted"], 128 + 2)
+    except DlcliError as error:
+        return _report(getattr(error, "problems", None) or str(error).split("\n"), error.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of Typer's: its class is private and has moved
+            return _report([_usage(error)], 2)
+        exhausted = _exhausted(error)
+        if exhausted is not None:
+            return _report([exhausted], ResourceError.exit_code)
+        return _report([_unexpected(error)], 1)
+
+
+def _report(problems: Sequence[str], code: int) -> int:
+    for problem in problems:
+        print(f"dlcli: {problem}", file=sys.stderr)
+    return code
+
+
+def _usage(error: Any) -> str:
+    """Typer's message as one line that ends with what to do."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "dlcli"
+    name = getattr(error, "option_name", None)
+    known = [option for parameter in context.command.params for option in parameter.opts] if context is not None else []
+    known = [option for option in known if option.startswith("--")]
+    if name is not None and type(error).__name__ == "NoSuchOption":
+        hint = suggestion(name, known, full=False)
+        if hint.startswith("there is"):
+            takes_overrides = context is not None and any(p.name == "overrides" for p in context.command.params)
+            hint = f"options of a run have no dashes ({name.lstrip('-')}=…), " if takes_overrides else ""
+            hint += f"see '{path} --help'"
+        return f"no option '{name}' of '{path}'; {hint}"
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}; see '{path} --help'"
+
+
+def _exhausted(error: Exception) -> str | None:
+    """The message for a failure that comes from a full memory or a full disk, else None."""
+    text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" for {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}; make room, then go on with 'dlcli train --resume RUN'"
+    out_of_memory = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
+    if isinstance(error, MemoryError | out_of_memory) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+    ):
+        return "out of memory; use a smaller data.batch_size or a smaller model"
+    return None
+
+
+def _unexpected(error: Exception) -> str:
+    """Write the traceback to a file, in the run's folder if the error names one, and say where it is."""
+    import tempfile
+    import traceback
+
+    text = "".join(traceback.format_exception(error))
+    first_line = " ".join(str(error).split("\n")[0].split())[:200]
+    summary = f"{type(error).__name__}: {first_line}".rstrip(": ")
+    try:
+        folder = getattr(error, "run_directory", None)
+        if folder is not None:
+            file = Path(folder) / "traceback.txt"
+            file.write_text(text, encoding="utf-8")
+        else:
+            descriptor, name = tempfile.mkstemp(prefix="dlcli-traceback-", suffix=".txt")
+            file = Path(name)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+    except OSError:
+        sys.stderr.write(text)
+        return f"{summary}; the traceback is above, since no file could be written"
+    return f"{summary}; the traceback is in {file}"
+
+
+if __name__ == "__main__":
+    main()

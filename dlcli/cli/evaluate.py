@@ -1,0 +1,47 @@
+"""``dlcli eval``: the metrics of a saved run."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from dlcli.cli.options import AsJson, ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
+
+EXAMPLE = """\b
+Examples:
+  dlcli eval latest
+  dlcli eval lstm-shakespeare --checkpoint last --json
+  dlcli eval latest data=time_machine data.clean=false"""
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A path, a prefix of a run's name, or latest.")],
+    overrides: Overrides = None,
+    checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
+    split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "val",
+    as_json: AsJson = False,
+    config_dir: ConfigDir = None,
+    plugin: Plugin = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Measure a run's weights on a split, with the run's own data or with others."""
+    from dlcli import runtime
+    from dlcli.run_records import find
+
+    directory = find(run, run_folder(run_dir))
+    directories = search_path(config_dir, plugin)
+    runtime.prepare_environment()
+    from dlcli.saved_run import SavedRun
+
+    saved = SavedRun(directory, which=checkpoint, overrides=overrides or [], directories=directories)
+    metrics = saved.evaluate(split)
+    if as_json:
+        record = {"run": directory.name, "checkpoint": checkpoint, "step": saved.step, "split": split}
+        print(json.dumps({**record, "data_source": saved.data.source, "metrics": metrics}))
+        return
+    source = "" if saved.data.source != "stand-in" else "  (stand-in text, not the real one)"
+    print(f"{directory.name}  {checkpoint} weights (step {saved.step:,})  {split} of {saved.choices['data']}{source}")
+    for name, value in metrics.items():
+        print(f"  {name:<20} {value:>12.4f}")

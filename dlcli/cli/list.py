@@ -1,0 +1,70 @@
+"""``dlcli list``: every choice of every group, from the headers of the YAML files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dlcli.cli.options import AsJson, ConfigDir, Plugin, search_path
+
+EXAMPLE = """\b
+Example:
+  dlcli list model "gpt*"    the models whose names begin with gpt"""
+
+
+def list_choices(
+    group: Annotated[str | None, typer.Argument(help="model, data, task, optimizer, …", show_default=False)] = None,
+    glob: Annotated[
+        str | None, typer.Argument(help="Only names that match, such as 'gpt*'.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+    config_dir: ConfigDir = None,
+    plugin: Plugin = None,
+) -> None:
+    """List what there is to choose from.
+
+    Every model, data, task, optimizer, scheduler, trainer and experiment, with the source that describes it.
+    """
+    from fnmatch import fnmatchcase
+
+    from dlcli.catalogue import CONFIGS, GROUPS, entries
+    from dlcli.cli.table import table
+    from dlcli.errors import ConfigError, suggestion
+
+    if group is not None and group not in GROUPS:
+        raise ConfigError(f"no group '{group}'; {suggestion(group, GROUPS)}")
+    directories = search_path(config_dir, plugin)
+    found = [
+        entry
+        for name in ([group] if group else GROUPS)
+        for entry in entries(name, directories).values()
+        if glob is None or fnmatchcase(entry.name, glob)
+    ]
+    if as_json:
+        import json
+
+        fields = ("group", "name", "description", "source")
+        rows = [{**{field: getattr(entry, field) for field in fields}, "file": str(entry.file)} for entry in found]
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not found:
+        matching = f" matches '{glob}'" if glob else " is there"
+        raise ConfigError(f"no {group or 'choice'}{matching}; see 'dlcli list{f' {group}' if glob else ''}'")
+    own = "" if all(entry.file.is_relative_to(CONFIGS) for entry in found) else "  (own)"
+    lines = table(
+        [
+            (
+                f"  {entry.name}{own if not entry.file.is_relative_to(CONFIGS) else ''}",
+                entry.description,
+                entry.source,
+            )
+            for entry in found
+        ]
+    ).split("\n")
+    previous = None
+    for entry, line in zip(found, lines, strict=True):
+        if entry.group != previous:
+            print(f"{'' if previous is None else chr(10)}{entry.group}")
+            previous = entry.group
+        print(line)

@@ -1,0 +1,69 @@
+"""The Typer application: which verbs there are, in the order of the help.
+
+A verb's module is light: it imports torch, Hydra, rich and the like inside its function, so that the help, a
+listing and a typo cost no more than Typer itself.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dlcli import __version__
+from dlcli.cli import completion, doctor, runs, show, tensorboard
+from dlcli.cli import list as list_verb
+from dlcli.errors import ConfigError, suggestion
+
+EXAMPLE = """\b
+Example:
+  dlcli list model                           what there is to choose from
+  dlcli train model=lstm data=shakespeare    train it; the run is kept in runs/
+  dlcli sample latest prompt="O Romeo"       see what it has learned"""
+
+
+class Verbs(TyperGroup):
+    """The top-level command; answers an unknown verb with the nearest one."""
+
+    def resolve_command(self, ctx: Any, args: Any) -> Any:
+        """The verb named by the first argument.
+
+        Raises:
+            ConfigError: there is no such verb.
+        """
+        name = str(args[0])
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            if "=" in name:
+                raise ConfigError(f"no verb '{name}'; to train with it: dlcli train {' '.join(args)}")
+            raise ConfigError(f"no verb '{name}'; {suggestion(name, self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, epilog=EXAMPLE)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        print(f"dlcli {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def dlcli(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train, compare, understand and scale deep-learning models from one small command line."""
+
+
+# Verbs that train and use models.
+
+# Verbs that look.
+app.command("list", epilog=list_verb.EXAMPLE)(list_verb.list_choices)
+app.command("show", epilog=show.EXAMPLE)(show.show)
+app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
+app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
+app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
+app.command("completion", epilog=completion.EXAMPLE)(completion.completion)

@@ -1,0 +1,55 @@
+"""``dlcli sample``: what a trained run can generate."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dlcli.cli.options import ConfigDir, Plugin, RunDir, run_folder, search_path
+from dlcli.errors import ConfigError
+
+EXAMPLE = """\b
+Examples:
+  dlcli sample latest
+  dlcli sample lstm-shakespeare prompt="JULIET:" length=300 temperature=0.7"""
+
+
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A path, a prefix of a run's name, or latest.")],
+    options: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="For texts: prompt length temperature top_k top_p seed num_samples."
+        ),
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
+    config_dir: ConfigDir = None,
+    plugin: Plugin = None,
+    run_dir: RunDir = None,
+) -> None:
+    """Generate with a run's weights; text is printed as it comes."""
+    from dlcli import runtime
+    from dlcli.check import sample_problems
+    from dlcli.config import parse_values
+    from dlcli.run_records import find
+
+    directory = find(run, run_folder(run_dir))
+    directories = search_path(config_dir, plugin)
+    given = parse_values(options or [], text_keys=("prompt",))
+    runtime.prepare_environment()
+    from dlcli.saved_run import SavedRun
+
+    saved = SavedRun(directory, which=checkpoint, directories=directories)
+    defaults = getattr(saved.task, "sample_defaults", None)
+    if defaults is None:
+        raise ConfigError(f"run {directory.name}: task '{saved.choices['task']}' cannot generate; try 'dlcli eval'")
+    values = {**defaults, **given}
+    problems = sample_problems(saved.config["task"]["name"], values)
+    if problems:
+        raise ConfigError(problems)
+    for piece in saved.task.sample(saved.model, **values):  # type: ignore[attr-defined]
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    print()

@@ -1,0 +1,124 @@
+"""``dlcli train``: compose, check, train, measure, save."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dlcli.cli.options import ConfigDir, Overrides, Plugin, search_path
+from dlcli.errors import ConfigError
+
+EXAMPLE = """\b
+Examples:
+  dlcli train model=lstm data=shakespeare
+  dlcli train data=fashion_mnist optimizer.lr=3e-3 trainer.max_epochs=5
+  dlcli train --resume latest trainer.max_steps=4000"""
+
+RESUMABLE = frozenset(
+    f"trainer.{key}"
+    for key in (
+        *("max_epochs", "max_steps", "max_minutes", "patience", "keep_top"),
+        *("eval_every", "checkpoint_every", "log_every"),
+    )
+)
+"""What may change when a run is resumed: its budget, and when it is measured, saved and logged."""
+
+
+def train(
+    overrides: Overrides = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Continue a run (path, prefix or latest).", show_default=False),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
+    ] = False,
+    config_dir: ConfigDir = None,
+    plugin: Plugin = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Train a model: compose the configuration, check it, train, measure, save."""
+    command = shlex.join(["dlcli", *sys.argv[1:]])
+    arguments: dict[str, Any] = {"config_dirs": config_dir or [], "plugins": plugin or [], "quiet": quiet}
+    if resume is not None:
+        if dry_run:
+            raise ConfigError("--dry-run tries a new configuration; leave out --resume")
+        resume_run(resume, overrides or [], **arguments).train()
+    elif dry_run:
+        _dry_run(prepare(overrides or [], **arguments))
+    else:
+        start_run(overrides or [], command=command, **arguments).train()
+
+
+def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
+    """Compose and check, then build a run that writes nothing. Imports torch only when the check has passed."""
+    from dlcli import runtime
+    from dlcli.config import compose
+
+    composed = compose(overrides, search_path(config_dirs, plugins))
+    runtime.prepare_environment()
+    from dlcli.run import Run
+
+    return Run(composed, plugins=plugins, quiet=quiet)
+
+
+def start_run(
+    overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool
+) -> Any:
+    """Compose and check, then begin a run with a folder of its own."""
+    from dlcli import runtime
+    from dlcli.config import compose
+
+    composed = compose(overrides, search_path(config_dirs, plugins))
+    runtime.prepare_environment()
+    from dlcli.run import start
+
+    return start(composed, command=command, plugins=plugins, quiet=quiet)
+
+
+def resume_run(
+    text: str, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool
+) -> Any:
+    """Open a run to continue it, with other budgets if the overrides say so."""
+    from dlcli import runtime
+    from dlcli.catalogue import load_yaml
+    from dlcli.check import check
+    from dlcli.cli.options import run_folder
+    from dlcli.config import Composed, change_values
+    from dlcli.run_records import find, read_json
+
+    directory = find(text, run_folder(None))
+    directories = search_path(config_dirs, plugins)
+    config = change_values(load_yaml(directory / "config.yaml"), overrides, RESUMABLE)
+    record = read_json(directory / "spec.json")
+    problems = check(config, record["choices"], directories)
+    if problems:
+        if record["plugins"] and any("is not registered" in problem for problem in problems):
+            problems.append(f"the run was trained with {' '.join(f'--plugin {name}' for name in record['plugins'])}")
+        raise ConfigError(problems)
+    runtime.prepare_environment()
+    from dlcli.run import resume
+
+    return resume(directory, Composed(config, record["choices"]), plugins=record["plugins"], quiet=quiet)
+
+
+def _dry_run(run: Any) -> None:
+    """One batch forward and backward; prints the configuration and summaries of model and data."""
+    import yaml
+
+    print(yaml.safe_dump(run.config, sort_keys=False).rstrip())
+    print()
+    for line in run.describe():
+        print(line)
+    print()
+    for name, parameter in run.model.named_parameters():
+        print(f"  {name:<40} {str(tuple(parameter.shape)):>20} {parameter.numel():>12,}")
+    print(f"  {'all':<40} {'':>20} {run.parameters:>12,}")
+    print()
+    for name, value in run.try_batch().items():
+        print(f"one batch: {name} {value:.4f}")
+    print("nothing was trained and nothing was written")

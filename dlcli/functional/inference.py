@@ -1,0 +1,40 @@
+"""Looking at a model without changing it: evaluation mode for a while, and the precision in which losses are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode; at the end each gets back the mode that it had, whatever happened.
+
+    Gradients are left alone, so that a generator may yield inside: a ``yield`` inside ``no_grad`` would leak out of it.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module behind ``torch.compile``: for a few calls of unusual shapes a compilation would not pay."""
+    original: nn.Module = getattr(model, "_orig_mod", model)
+    return original
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are; the CPU for a model without any."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """bfloat16 and float16 -> float32, so that a loss is not rounded to three digits; other types as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,86 @@
+"""Pictures made of tensors: a grid of images, and a matrix as colours. All pictures are (3, H, W) uint8, RGB."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+GREEN, RED = (46, 160, 67), (218, 54, 51)
+BACKGROUND, MISSING = 24, 128
+BORDER = 2  # pixels around each image of a grid
+SMALLEST_SIDE = 32  # smaller images are enlarged by a whole factor
+HEATMAP_SIDE = 320  # pixels, about
+
+RAMP = ((13, 17, 38), (30, 80, 140), (40, 160, 150), (245, 225, 90), (255, 255, 240))
+"""The colours of a heat map from its smallest to its largest value; the brightness grows all the way."""
+
+
+def grid(images: Tensor, colours: Tensor | None = None) -> Tensor:
+    """Images side by side in an almost square grid, row by row.
+
+    Args:
+        images: (N, C, H, W), N > 0, C = 1 (grey) or 3. uint8 is shown as it is; of floats, the smallest value of all
+            is black and the largest white, so that normalised images can be seen too.
+        colours: (N, 3) uint8, the colour of the frame around each image; None draws no frames.
+
+    Returns:
+        (3, H', W') uint8.
+
+    Raises:
+        ValueError: ``images`` has another shape.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(f"a grid needs images of shape (N, 1 or 3, H, W), not {tuple(images.shape)}")
+    pixels = _to_pixels(images.detach().cpu()).expand(-1, 3, -1, -1)  # (N, 3, H, W)
+    factor = max(1, math.ceil(SMALLEST_SIDE / min(pixels.shape[2:])))
+    pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    count, _, height, width = pixels.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    height, width = height + 2 * BORDER, width + 2 * BORDER
+    tiles = torch.full((rows * columns, 3, height, width), BACKGROUND, dtype=torch.uint8)
+    if colours is not None:
+        tiles[:count] = colours.cpu()[:, :, None, None]
+    tiles[:count, :, BORDER:-BORDER, BORDER:-BORDER] = pixels
+    tiles = tiles.view(rows, columns, 3, height, width).permute(2, 0, 3, 1, 4)  # (3, rows, H, columns, W)
+    return tiles.reshape(3, rows * height, columns * width)
+
+
+def heatmap(matrix: Tensor) -> Tensor:
+    """A matrix (R, C) of numbers as a picture: one square cell each, dark for the smallest, light for the largest.
+
+    A matrix of equal numbers is dark; numbers that are not finite are grey.
+
+    Raises:
+        ValueError: ``matrix`` is not a matrix.
+    """
+    if matrix.ndim != 2 or not matrix.numel():
+        raise ValueError(f"a heat map needs a matrix, not a tensor of shape {tuple(matrix.shape)}")
+    matrix = matrix.detach().cpu().double()
+    finite = matrix.isfinite()
+    position = _to_unit(matrix.masked_fill(~finite, float(matrix[finite].min()) if finite.any() else 0.0))
+    ramp = torch.tensor(RAMP, dtype=torch.float64)  # (K, 3)
+    position = position * (len(RAMP) - 1)
+    lower = position.long().clamp(max=len(RAMP) - 2)  # (R, C) the ramp's colour before the position
+    part = (position - lower).unsqueeze(-1)
+    colour = ramp[lower] * (1 - part) + ramp[lower + 1] * part  # (R, C, 3)
+    colour[~finite] = MISSING
+    cell = max(1, HEATMAP_SIDE // max(matrix.shape))
+    picture = colour.round().to(torch.uint8).permute(2, 0, 1)  # (3, R, C)
+    return picture.repeat_interleave(cell, 1).repeat_interleave(cell, 2)
+
+
+def _to_pixels(images: Tensor) -> Tensor:
+    if images.dtype == torch.uint8:
+        return images
+    values = _to_unit(images.double().nan_to_num(0.0, 0.0, 0.0))
+    return (values * 255).round().to(torch.uint8)
+
+
+def _to_unit(values: Tensor) -> Tensor:
+    """Shifted and scaled to [0, 1]; zeros where all values are equal."""
+    smallest, largest = values.min(), values.max()
+    spread = largest - smallest
+    return (values - smallest) / spread if spread > 0 else torch.zeros_like(values)

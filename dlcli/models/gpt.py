@@ -1,0 +1,188 @@
+"""GPT: the decoder-only transformer.
+
+Letters of shapes: B sequences, T tokens in each, P tokens before them in the cache, V tokens in the vocabulary, C
+hidden units, N heads, D = C / N units of a head.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlcli.errors import ConfigError
+from dlcli.hyperparameters import Count, Probability
+from dlcli.registry import MODELS
+
+State = tuple[Tensor, ...]
+
+
+class CausalSelfAttention(nn.Module):
+    """Each position looks at itself and at those before it."""
+
+    def __init__(self, *, hidden_size: int, num_heads: int, dropout: float, bias: bool):
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size, bias=bias)
+        self.projection = nn.Linear(hidden_size, hidden_size, bias=bias)
+
+    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """hidden (B, T, C), past keys and values (B, N, P, D) -> (B, T, C), keys and values (B, N, P + T, D)."""
+        batch_size, length, hidden_size = hidden.shape
+        heads = self.query_key_value(hidden).view(batch_size, length, 3, self.num_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, N, T, D)
+        mask = None
+        if past is not None:
+            key = torch.cat([past[0].to(key.dtype), key], dim=2)  # (B, N, P + T, D)
+            value = torch.cat([past[1].to(value.dtype), value], dim=2)
+            # Query t stands at position P + t.
+            shape = (length, key.shape[2])
+            mask = torch.ones(shape, dtype=torch.bool, device=key.device).tril(shape[1] - length)  # (T, P + T)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+        )  # (B, N, T, D)
+        return self.projection(mixed.transpose(1, 2).reshape(batch_size, length, hidden_size)), key, value
+
+
+class Block(nn.Module):
+    """Attention and a two-layer perceptron, each on the normalised stream and added to it."""
+
+    def __init__(self, *, hidden_size: int, num_heads: int, mlp_ratio: int, dropout: float, bias: bool):
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(hidden_size, bias=bias)
+        self.attention = CausalSelfAttention(hidden_size=hidden_size, num_heads=num_heads, dropout=dropout, bias=bias)
+        self.mlp_norm = nn.LayerNorm(hidden_size, bias=bias)
+        self.expansion = nn.Linear(hidden_size, mlp_ratio * hidden_size, bias=bias)
+        self.contraction = nn.Linear(mlp_ratio * hidden_size, hidden_size, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+        """hidden (B, T, C), past keys and values (B, N, P, D) -> (B, T, C), keys and values (B, N, P + T, D)."""
+        attended, key, value = self.attention(self.attention_norm(hidden), past)
+        hidden = hidden + self.dropout(attended)  # (B, T, C)
+        expanded = F.gelu(self.expansion(self.mlp_norm(hidden)), approximate="tanh")  # (B, T, mlp_ratio C)
+        return hidden + self.dropout(self.contraction(expanded)), key, value
+
+
+@MODELS.register("gpt")
+class GPT(nn.Module):
+    """Token and learned position embeddings, ``num_layers`` blocks, a last norm, and the embedding as output layer.
+
+    Source: Radford et al. 2019 (GPT-2), with nanoGPT's option to leave out all biases; d2l 11.7 and 11.9.
+    """
+
+    recurrent: ClassVar[bool] = False  # the state is a cache of keys and values, of use in sampling only
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        sequence_length: int,
+        num_layers: Count,
+        num_heads: Count,
+        hidden_size: Count,
+        mlp_ratio: Count,
+        dropout: Probability,
+        bias: bool,
+    ):
+        """
+        Args:
+            vocab_size: V, distinct tokens.
+            sequence_length: the largest number of positions.
+            num_layers: blocks.
+            num_heads: N, attention heads of a block.
+            hidden_size: C, units at each position.
+            mlp_ratio: units of the perceptron's hidden layer as a multiple of C.
+            dropout: probability of zeroing an attention weight, a branch's output or an embedding's unit in training.
+            bias: whether linear layers and norms have biases.
+
+        Raises:
+            ConfigError: the hidden size is no multiple of the number of heads.
+        """
+        super().__init__()
+        if hidden_size % num_heads:
+            raise ConfigError(
+                f"model.hidden_size={hidden_size} is not a multiple of model.num_heads={num_heads}; "
+                f"for example set model.hidden_size={-(-hidden_size // num_heads) * num_heads}"
+            )
+        self.num_heads = num_heads
+        self.embedding = nn.Embedding(vocab_size, hidden_size)
+        self.position_embedding = nn.Embedding(sequence_length, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(
+            Block(hidden_size=hidden_size, num_heads=num_heads, mlp_ratio=mlp_ratio, dropout=dropout, bias=bias)
+            for _ in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(hidden_size, bias=bias)
+        self._initialise()
+
+    @property
+    def context(self) -> int:
+        """The largest number of positions that the model can see."""
+        return self.position_embedding.num_embeddings
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """
+        ================================================ ==========================
+        parameter                                        initial value
+        ================================================ ==========================
+        embeddings (tokens, positions)                   N(0, 0.02²)
+        linear layers                                    N(0, 0.02²)
+        the two linear layers that end a block's branch  N(0, 0.02² / (2 layers))
+        biases                                           0
+        norms                                            1
+        ================================================ ==========================
+
+        The 2 layers branches that are added to the stream then add up to a variance that is independent of the depth.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Embedding | nn.Linear):
+                module.weight.normal_(std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.zero_()
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            for layer in (block.attention.projection, block.contraction):
+                layer.weight.normal_(std=0.02 / (2 * len(self.blocks)) ** 0.5)
+
+    def initial_state(self, batch_size: int) -> State:
+        """An empty cache: keys, then values, of each block in turn, each (batch_size, N, 0, D)."""
+        weight = self.embedding.weight
+        shape = (batch_size, self.num_heads, 0, weight.shape[1] // self.num_heads)
+        return tuple(weight.new_empty(shape) for _ in range(2 * len(self.blocks)))
+
+    @overload
+    def forward(self, tokens: Tensor) -> Tensor: ...
+    @overload
+    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]: ...
+    def forward(self, tokens: Tensor, state: State | None = None) -> Tensor | tuple[Tensor, State]:
+        """Scores of the next token after each token.
+
+        Args:
+            tokens: (B, T) int64 in 0 … V - 1.
+            state: keys and values of the P tokens before them, from ``initial_state`` or an earlier call.
+
+        Returns:
+            logits (B, T, V); with a state given, also the state after the last token.
+
+        Raises:
+            ValueError: P + T is more than ``context``.
+        """
+        start = 0 if state is None else state[0].shape[2]
+        stop = start + tokens.shape[1]
+        if stop > self.context:
+            raise ValueError(f"the model sees at most {self.context} positions, got {stop}; begin again with fewer")
+        positions = self.position_embedding.weight[start:stop]  # (T, C)
+        hidden = self.dropout(self.embedding(tokens) + positions)  # (B, T, C)
+        after: list[Tensor] = []
+        for index, block in enumerate(self.blocks):
+            past = None if state is None else (state[2 * index], state[2 * index + 1])
+            hidden, key, value = block(hidden, past)
+            after += [key, value]
+        logits = F.linear(self.norm(hidden), self.embedding.weight)  # (B, T, V)
+        return logits if state is None else (logits, tuple(after))

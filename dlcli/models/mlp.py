@@ -1,0 +1,56 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from dlcli.hyperparameters import Count, Probability
+from dlcli.layers.activations import activation as make_activation
+from dlcli.layers.initialisation import initialise
+from dlcli.registry import MODELS
+
+
+@MODELS.register("mlp")
+class MLP(nn.Module):
+    """Linear layers with an activation and dropout after each but the last.
+
+    Source: d2l 5.1, 5.2 and 5.6 (dropout); DLFS chapters 3 and 4; GDL chapters 6, 8 and 9.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        hidden_sizes: list[Count],
+        activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
+        dropout: Probability,
+        init: Literal["default", "normal", "xavier", "he", "orthogonal"],
+    ):
+        """
+        Args:
+            input_shape: one example without the batch axis.
+            num_outputs: classes or targets.
+            hidden_sizes: units of each hidden layer; an empty list leaves a linear model.
+            activation: the function after each hidden layer.
+            dropout: probability of zeroing a hidden unit while training.
+            init: the rule of ``dlcli.layers.initialisation`` for the weights.
+        """
+        super().__init__()
+        layers: list[nn.Module] = []
+        size = math.prod(input_shape)
+        for hidden_size in hidden_sizes:
+            layers += [nn.Linear(size, hidden_size), make_activation(activation), nn.Dropout(dropout)]
+            size = hidden_size
+        self.hidden = nn.Sequential(*layers)
+        self.output = nn.Linear(size, num_outputs)
+        initialise(self, init)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """inputs (B, *input_shape) float -> scores or predictions (B, num_outputs), any real number."""
+        hidden = self.hidden(inputs.flatten(1))  # (B, hidden_sizes[-1])
+        outputs: Tensor = self.output(hidden)
+        return outputs

@@ -1,0 +1,82 @@
+"""What a person sees while a run trains: a bar on a terminal, plain lines elsewhere, nothing with --quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+PLAIN_INTERVAL = 5.0  # seconds between plain log lines
+BAR_INTERVAL = 0.1  # seconds between updates of the bar
+
+
+class Progress:
+    """Reports of one run. Writes to standard output."""
+
+    def __init__(self, *, quiet: bool, unit: str, terminal: bool | None = None):
+        self.quiet = quiet
+        self.unit = unit
+        self.terminal = sys.stdout.isatty() if terminal is None else terminal
+        self.total: int | None = None
+        self._bar: Any = None
+        self._task: Any = None
+        self._reported = 0.0
+        self._printed_at = 0.0
+
+    def say(self, text: str) -> None:
+        """One line for the person, above the bar if there is one."""
+        if self.quiet:
+            return
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, flush=True)
+
+    def start(self, total: int | None, step: int) -> None:
+        """Training begins at ``step`` of ``total`` (None if only time or patience ends it)."""
+        self.total = total
+        if self.quiet or not self.terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+        self._bar = RichProgress(*columns, TextColumn("left"), TimeRemainingColumn())
+        self._task = self._bar.add_task("", total=total, completed=step, note="")
+        self._bar.start()
+
+    def advance(self, step: int) -> None:
+        """A step is done."""
+        if self._bar is not None:
+            now = time.perf_counter()
+            if now - self._reported >= BAR_INTERVAL:
+                self._reported = now
+                self._bar.update(self._task, completed=step)
+
+    def report(self, step: int, epoch: int, values: Mapping[str, float], rate: float) -> None:
+        """Values were logged."""
+        loss = values.get("train/loss")
+        parts = [f"epoch {epoch + 1}"]
+        if loss is not None:
+            parts.append(f"loss {loss:.4f}")
+        parts.append(f"{rate:,.0f} {self.unit}/s")
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, note="  ".join(parts))
+        elif not self.quiet:
+            now = time.perf_counter()
+            if now - self._printed_at >= PLAIN_INTERVAL:
+                self._printed_at = now
+                print(f"step {step}/{self.total or '?'}  {'  '.join(parts)}", flush=True)
+
+    def evaluated(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """A split was measured."""
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self.say(f"step {step}: {split}  {shown}")
+
+    def stop(self) -> None:
+        """Training is over; the bar keeps its last state."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.total)
+            self._bar.stop()
+            self._bar = None

@@ -1,0 +1,355 @@
+"""Run: the record that ties a configuration, its objects, a folder, logs and checkpoints together.
+
+The composition root: only here (and in ``saved_run``) are all groups known. ``start`` begins a run, ``resume``
+continues one; both return a ``Run`` whose ``train()`` does the work.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+import dlcli
+from dlcli import checkpoint, runtime
+from dlcli.config import Composed
+from dlcli.data.base import DataModule
+from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
+from dlcli.functional.inference import evaluating
+from dlcli.functional.pictures import heatmap
+from dlcli.interruption import Interruption
+from dlcli.optimizers.base import Optimizer
+from dlcli.progress import Progress
+from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
+from dlcli.run_records import read_json, write_json
+from dlcli.schedulers.base import Schedule
+from dlcli.tasks.base import Networks, Task
+from dlcli.tracking import Tracker
+from dlcli.trainers.evaluation import converted, evaluate, scalars
+
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
+
+
+class Run:
+    """One training run. ``config`` is resolved and plain; ``directory`` is None for a dry run."""
+
+    def __init__(self, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False):
+        """Build data, model and task; write nothing.
+
+        Raises:
+            ConfigError: parts that do not fit together. DataError: data that cannot be had or are damaged.
+        """
+        self.config = composed.config
+        self.choices = composed.choices
+        self.plugins = list(plugins)
+        self.seed: int = self.config["seed"]
+        trainer = self.config["trainer"]
+        self.device = runtime.resolve_device(trainer.get("device", "cpu"))
+        trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
+        runtime.deterministic(trainer.get("deterministic", False))
+        runtime.seed_everything(self.seed)
+        self.data: DataModule = DATA.build(self.config["data"])
+        self.model = build_model(self.config, self.choices, self.data.spec)
+        self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
+        if trainer["precision"] == "fp64":
+            self.model.double()
+        self.model.to(self.device)
+        self.data.to(self.device)
+        self.trainer = TRAINERS.build(trainer)
+        self.progress = Progress(quiet=quiet, unit=self.data.unit)
+        self.interruption = Interruption()
+        self.resume_state: dict[str, Any] | None = None
+        self.directory: Path | None = None
+        self.tracker = Tracker(None)
+        self.summary: dict[str, Any] = {}
+        self.logged: dict[str, float] = {}
+
+    # ------------------------------------------------------------------ facts
+
+    @property
+    def data_label(self) -> str:
+        """What people call the data: the name of the YAML file."""
+        return self.choices.get("data") or str(self.config["data"]["name"])
+
+    @property
+    def model_label(self) -> str:
+        """What people call the model: the name of the YAML file."""
+        return self.choices.get("model") or str(self.config["model"]["name"])
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model learns (tied parameters once)."""
+        return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def describe(self) -> list[str]:
+        """Lines that say what is about to be trained, on what."""
+        data = ", ".join(f"{key} {value}" for key, value in self.data.describe().items())
+        precision = self.config["trainer"]["precision"]
+        return [
+            f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
+            f"data   {self.data_label}: {data}",
+        ]
+
+    def try_batch(self) -> dict[str, float]:
+        """The first training batch forward and backward; returns the losses by network. Changes no parameter."""
+        order = "stream" if self.task.carries_state(self.model) else "shuffled"
+        batch = self.data.batches("train", order=order, seed=self.seed, epoch=0)[0]  # type: ignore[arg-type]
+        networks = {name: self.model if name == "model" else self.model.get_submodule(name) for name in self.task.trains}
+        losses = {}
+        dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
+        for loss in self.task.training_step({"model": self.model, **networks}, converted(batch, dtype)):
+            loss.value.backward()  # type: ignore[no-untyped-call]
+            losses["loss" if loss.network == "model" else f"{loss.network}_loss"] = loss.value.item()
+        self.model.zero_grad()
+        return losses
+
+    # ------------------------------------------------------------------ what trainers use
+
+    def build_optimizer(self, network: nn.Module) -> Optimizer:
+        optimizer: Optimizer = OPTIMIZERS.build(self.config["optimizer"], network.named_parameters())
+        return optimizer
+
+    def build_scheduler(self, total_steps: int, steps_per_epoch: int) -> Schedule:
+        schedule: Schedule = SCHEDULERS.build(self.config["scheduler"], total_steps, steps_per_epoch)
+        return schedule
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.tracker.scalars(step, values)
+        self.logged.update(values)
+
+    def log_offsets(self) -> dict[str, int]:
+        return self.tracker.offsets()
+
+    def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:
+        if self.directory is None:
+            return
+        state = torch.get_rng_state()
+        order = "stream" if self.task.carries_state(self.model) else "sequential"
+        batch = self.data.batches(split, order=order)[0]  # type: ignore[arg-type]
+        with torch.no_grad(), evaluating(networks["model"]):
+            shown = self.task.preview(networks, batch)
+        torch.set_rng_state(state)
+        for tag, value in shown.items():
+            if isinstance(value, str):
+                self.tracker.text(step, f"{split}/{tag}", value)
+            else:
+                self.tracker.image(step, f"{split}/{tag}", value)
+        for name, value in measured.items():
+            if isinstance(value, Tensor) and value.ndim == 2:
+                self.tracker.image(step, f"{split}/{name}", heatmap(value))
+
+    def say(self, text: str) -> None:
+        self.progress.say(text)
+
+    def save_checkpoint(self, name: str, state: dict[str, Any]) -> None:
+        assert self.directory is not None
+        state = {**state, "rng": runtime.rng_state()}
+        checkpoint.save(self.directory / f"{name}.pt", state, keep_previous=name == "last")
+
+    def load_checkpoint(self) -> dict[str, Any]:
+        assert self.directory is not None
+        state, _, note = checkpoint.load_latest(self.directory)
+        if note:
+            self.say(note)
+        return state
+
+    def drop_checkpoint(self, name: str) -> None:
+        assert self.directory is not None
+        (self.directory / f"{name}.pt").unlink(missing_ok=True)
+
+    def restore_random_state(self, state: Mapping[str, Any]) -> None:
+        runtime.set_rng_state(state["rng"])
+
+    def interrupted(self) -> bool:
+        return self.interruption.received is not None
+
+    def leave_interrupted(self, step: int) -> NoReturn:
+        assert self.interruption.received is not None and self.directory is not None
+        raise Interrupted(
+            f"stopped at step {step}, saved; continue with: dlcli train --resume {self.directory}",
+            self.interruption.received,
+        )
+
+    # ------------------------------------------------------------------ from start to finish
+
+    def train(self) -> None:
+        """Train, measure the best weights on every split, and write the summary, whatever happens on the way."""
+        assert self.directory is not None
+        self._write_summary(status="running")
+        for line in self.describe():
+            self.say(line)
+        self.say(f"run    {self.directory}")
+        try:
+            with self.interruption:
+                reason = self.trainer.fit(self)
+            self._finish(reason)
+        except BaseException as error:
+            self.progress.stop()
+            status = "stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+            self._write_summary(status=status, reason=str(error) or type(error).__name__)
+            if isinstance(error, Exception) and not isinstance(error, DlcliError) and is_out_of_memory(error):
+                raise ResourceError(
+                    f"out of memory with model '{self.model_label}' at data.batch_size={self.data.batch_size}; "
+                    "use a smaller batch or model; earlier checkpoints are kept"
+                ) from error
+            raise
+        finally:
+            self.tracker.close()
+
+    def _finish(self, reason: str) -> None:
+        """Measure the best weights on the splits and record the result."""
+        assert self.directory is not None
+        best = self.directory / "best.pt"
+        state = checkpoint.load(best if best.exists() else self.directory / "last.pt")
+        self.model.load_state_dict(state.get("ema", state["model"]))
+        metrics: dict[str, dict[str, float]] = {"train": {}}
+        for key, value in self.logged.items():
+            split, _, name = key.partition("/")
+            if split == "train":
+                metrics["train"][name] = value
+        dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
+        networks = {"model": self.model}
+        for split in self.data.splits:
+            if split != "train":
+                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=dtype)
+                metrics[split] = scalars(measured)
+        self._write_summary(status="finished", reason=reason, metrics=metrics)
+        flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
+        self.tracker.hparams(flatten(self.config), flat)
+        self.say(f"done   {reason} ({self.summary['steps']:,} steps, {self.summary['seconds']:.0f} s)")
+        for split in metrics:
+            if split != "train":
+                values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())
+                self.say(f"{split:<6} {values}")
+
+    def _write_summary(self, **changes: Any) -> None:
+        """Rewrite ``summary.json`` from what is known now."""
+        assert self.directory is not None
+        loop = getattr(self.trainer, "loop", None)
+        if loop is not None:
+            best = loop.best
+            self.summary["steps"] = loop.step
+            self.summary["epochs"] = loop.epoch
+            self.summary["seconds"] = round(loop.seconds, 3)
+            self.summary["best"] = best and {key: best[key] for key in ("metric", "value", "step")}
+        self.summary.update(changes)
+        try:
+            write_json(self.directory / "summary.json", self.summary)
+        except OSError as error:
+            self.say(f"summary.json could not be written ({error.strerror})")
+
+
+def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quiet: bool = False) -> Run:
+    """A new run with a folder of its own, ready to ``train()``.
+
+    Raises:
+        ConfigError: the run folder cannot be written, or parts do not fit. DataError: the data cannot be had.
+    """
+    parent = Path(composed.config["run_dir"]).expanduser()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        writable = os.access(parent, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ConfigError(f"run_dir={parent}: cannot be written to; choose another folder with run_dir=…")
+    run = Run(composed, plugins=plugins, quiet=quiet)
+    if composed.config["init_from"] is not None:
+        from dlcli.saved_run import initialise_from
+
+        run.say(initialise_from(run.model, composed.config["init_from"], parent))
+    label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
+    run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
+    (run.directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    record = {
+        "sizes": run.data.spec.defined(),
+        "choices": dict(run.choices),
+        "plugins": run.plugins,
+        "fingerprint": run.data.fingerprint,
+        "label_names": list(run.data.label_names) if run.data.label_names else None,
+    }
+    write_json(run.directory / "spec.json", record)
+    if run.data.vocabulary is not None:
+        write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
+    run.summary = {
+        "status": "running",
+        **{"steps": 0, "epochs": 0, "seconds": 0.0, "parameters": run.parameters, "best": None, "metrics": {}},
+        "data_source": run.data.source,
+        "command": command,
+        "choices": dict(run.choices),
+        "plugins": run.plugins,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **runtime.process_record(),
+        "versions": {"dlcli": dlcli.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        "git_commit": runtime.git_commit(),
+    }
+    run.tracker = Tracker(run.directory)
+    run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
+    return run
+
+
+def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False) -> Run:
+    """A run that continues from the newest good checkpoint of ``directory``, with its (changed) configuration.
+
+    Raises:
+        DataError: no good checkpoint, or the data are not those that the run was started with.
+    """
+    state, _, note = checkpoint.load_latest(directory)
+    run = Run(composed, plugins=plugins, quiet=quiet)
+    record = read_json(directory / "spec.json")
+    if record["fingerprint"] != run.data.fingerprint:
+        raise DataError(
+            f"{directory.name}: the data '{run.data_label}' ({run.data.source}) are not those that the run was started "
+            f"with (SHA-256 {record['fingerprint'][:12]}… then, {run.data.fingerprint[:12]}… now); start a new run"
+        )
+    if note:
+        run.say(note)
+    run.directory = directory
+    run.resume_state = state
+    run.summary = {**read_json(directory / "summary.json"), **runtime.process_record()}
+    run.summary.pop("reason", None)
+    (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    run.tracker = Tracker(directory, offsets=state["loop"]["offsets"])
+    return run
+
+
+def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any) -> nn.Module:
+    """The configured model for data of these sizes; initial weights come from torch's global generator."""
+    model: nn.Module = MODELS.build(config["model"], spec=spec, label=choices.get("data") or config["data"]["name"])
+    return model
+
+
+def new_directory(parent: Path, name: str) -> Path:
+    """Create ``parent/name``, or ``parent/name-2`` and so on if another process was faster."""
+    for number in range(1, 10_000):
+        candidate = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise ConfigError(f"run_dir={parent}: no free name for {name}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that memory ran out, on the host or on a device."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options as ``group.key``, lists as text."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat

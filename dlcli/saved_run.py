@@ -1,0 +1,157 @@
+"""Saved runs: opened for evaluation, sampling and the Python API, or taken as initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlcli import checkpoint, runtime
+from dlcli.catalogue import load_yaml
+from dlcli.check import check
+from dlcli.config import change_group_values
+from dlcli.data.base import DataModule
+from dlcli.data.text import Vocabulary
+from dlcli.errors import ConfigError, DataError
+from dlcli.registry import DATA, TASKS
+from dlcli.run import build_model
+from dlcli.run_records import find, read_json
+from dlcli.spec import DataSpec
+from dlcli.tasks.base import Task
+from dlcli.trainers.evaluation import evaluate, scalars
+
+
+class SavedRun:
+    """A run folder with its configuration, its model with the saved weights, its task, and (when asked for) its data.
+
+    Attributes:
+        directory: the run's folder. config: its resolved configuration. model: in evaluation mode, on ``device``.
+        task: bound to the run's vocabulary or label names. step: optimizer steps behind the weights.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        which: str = "best",
+        overrides: Sequence[str] = (),
+        directories: Sequence[Path] = (),
+        device: str = "auto",
+    ):
+        """
+        Args:
+            directory: a run's folder.
+            which: "best", "last", or the path of a checkpoint. A run without a best one falls back to its last.
+            overrides: ``group=choice`` recomposes that group, ``group.key=value`` changes one option.
+            directories: folders of people's own YAML files.
+            device: "auto", "cpu", "cuda" or "mps".
+
+        Raises:
+            ConfigError: overrides that do not fit the run, or an entry of a plug-in that was not named.
+            DataError: a missing or damaged file, or weights of another model.
+        """
+        self.directory = directory
+        self.record = read_json(directory / "spec.json")
+        saved = load_yaml(directory / "config.yaml")
+        if not isinstance(saved, dict):
+            raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
+        self.config, changed = change_group_values(saved, overrides, directories)
+        self.choices: dict[str, str | None] = {**self.record["choices"], **changed}
+        problems = check(self.config, self.choices, list(directories))
+        if problems:
+            raise ConfigError(problems + self._plugin_hint(problems))
+        sizes = self.record["sizes"]
+        self.spec = DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
+        self.device = runtime.resolve_device(device)
+        state = self._load(which)
+        self.step = int(state["loop"]["step"])
+        self.model = self._build_model(state)
+        self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
+        self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens of the text that the run learned, or None."""
+        file = self.directory / "vocabulary.json"
+        return Vocabulary.from_json(read_json(file)) if file.exists() else None
+
+    @cached_property
+    def data(self) -> DataModule:
+        """The run's data, or those named by an override; they must define the sizes that the model was built for."""
+        data: DataModule = DATA.build(self.config["data"], *([self.vocabulary] if self.vocabulary else []))
+        for size, value in data.spec.defined().items():
+            built_for = getattr(self.spec, size)
+            if size != "sequence_length" and built_for is not None and value != built_for:
+                raise ConfigError(
+                    f"data '{self.choices['data']}' has {size} {value}, but the run's model was built for {built_for}"
+                )
+        data.to(self.device)
+        return data
+
+    def evaluate(self, split: str) -> dict[str, float]:
+        """Scalar metrics of the weights over a split.
+
+        Raises:
+            ConfigError: the data have no such split.
+        """
+        if split not in self.data.splits:
+            raise ConfigError(f"--split {split}: data '{self.choices['data']}' has {', '.join(self.data.splits)}")
+        dtype = torch.float64 if self.config["trainer"].get("precision") == "fp64" else None
+        measured = evaluate(self.task, self.model, {"model": self.model}, self.data, split, dtype=dtype)
+        return scalars(measured)
+
+    def _load(self, which: str) -> dict[str, Any]:
+        if which == "last":
+            return checkpoint.load_latest(self.directory)[0]
+        if which != "best":
+            return checkpoint.load(Path(which))
+        best = self.directory / "best.pt"
+        return checkpoint.load(best) if best.exists() else checkpoint.load_latest(self.directory)[0]
+
+    def _build_model(self, state: Mapping[str, Any]) -> nn.Module:
+        model = build_model(self.config, self.choices, self.spec)
+        weights = state.get("ema", state["model"])
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError:
+            raise DataError(
+                f"{self.directory.name}: the checkpoint holds the weights of another model than "
+                f"'{self.choices['model']}'; name the checkpoint of this run"
+            ) from None
+        if self.config["trainer"].get("precision") == "fp64":
+            model.double()
+            model.load_state_dict(weights)
+        return model.to(self.device).eval()
+
+    def _plugin_hint(self, problems: list[str]) -> list[str]:
+        plugins = self.record["plugins"]
+        if plugins and any("is not registered" in problem for problem in problems):
+            return [f"run {self.directory.name} was trained with {' '.join(f'--plugin {name}' for name in plugins)}"]
+        return []
+
+
+def initialise_from(model: nn.Module, text: str, run_dir: Path) -> str:
+    """Copy the weights of a saved run into ``model`` where names and shapes agree. Returns what happened, in words.
+
+    Raises:
+        ConfigError: no such run, or no tensor fits. DataError: the checkpoint is damaged.
+    """
+    directory = find(text, run_dir)
+    best = directory / "best.pt"
+    state = checkpoint.load(best) if best.exists() else checkpoint.load_latest(directory)[0]
+    weights: Mapping[str, Any] = state.get("ema", state["model"])
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise ConfigError(f"init_from={text}: no tensor of run {directory.name} fits the model; use the same model")
+    model.load_state_dict({**own, **fitting})
+    left = sorted(set(own) - set(fitting))
+    unused = sorted(set(weights) - set(fitting))
+    parts = [f"init_from {directory.name}: {len(fitting)} of {len(own)} tensors loaded"]
+    parts += [f"not loaded (fresh): {', '.join(left)}"] if left else []
+    parts += [f"not used: {', '.join(unused)}"] if unused else []
+    return "; ".join(parts)

@@ -1,0 +1,164 @@
+"""Classification: one of C classes for each input.
+
+Source: d2l sections 4.1 "Softmax Regression" and 4.3 "The Base Classification Model"; DLFS chapter 4; GDL chapters 6
+and 8 (squared error); label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlcli.errors import ConfigError
+from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
+from dlcli.functional.pictures import GREEN, RED, grid
+from dlcli.hyperparameters import Count, PositiveFloat, Probability
+from dlcli.metrics.accuracy import Accuracy
+from dlcli.metrics.base import Mean, Metric
+from dlcli.metrics.confusion_matrix import ConfusionMatrix
+from dlcli.registry import TASKS
+from dlcli.spec import DataSpec
+from dlcli.tasks.base import Loss, Networks, Task
+from dlcli.tasks.outputs import check_shape
+
+PREVIEW_IMAGES = 64
+
+
+@TASKS.register("classification")
+class Classification(Task):
+    """Cross-entropy, or squared error on one-hot targets, over batches (inputs, labels (B,) int64).
+
+    Model contract: ``model(inputs) -> (B, C)``: logits for the cross-entropy, values near 0 and 1 for squared error.
+
+    cross_entropy: the mean over the batch of -sum_c q_c log softmax(outputs)_c, where q is 1 - label_smoothing at the
+    label plus label_smoothing / C everywhere. class_weights multiply each term by the weight of its class c, and the
+    sum over the batch is divided by the sum of the labels' weights.
+    squared_error: sum over the outputs, mean over the batch, of (output - one_hot)², without a factor 1/2.
+
+    Metrics: loss (in evaluation without smoothing and weights, so that runs compare), accuracy, top_k_accuracy and the
+    confusion_matrix, a tensor (C, C) with a row for each true class.
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("num_classes",)
+    metric_directions = {"loss": "min", "accuracy": "max", "top_k_accuracy": "max"}
+
+    def __init__(
+        self,
+        *,
+        loss: Literal["cross_entropy", "squared_error"],
+        label_smoothing: Probability,
+        class_weights: list[PositiveFloat] | None,
+        top_k: Count,
+    ):
+        """
+        Args:
+            loss: what is minimised.
+            label_smoothing: the share of the target that is spread evenly over all classes.
+            class_weights: one weight for each class, for classes of unequal size or importance; None for equal ones.
+            top_k: of top_k_accuracy; at most the number of classes is used.
+
+        Raises:
+            ConfigError: smoothing or weights together with squared_error, for which they are not defined.
+        """
+        if loss == "squared_error" and (label_smoothing or class_weights is not None):
+            option = "label_smoothing" if label_smoothing else "class_weights"
+            raise ConfigError(f"task.{option} belongs to task.loss=cross_entropy, not to squared_error; leave one out")
+        self.loss = loss
+        self.label_smoothing = label_smoothing
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float64)
+        self.top_k = top_k
+        self.num_classes = 0
+        self.label_names: Sequence[str] | None = None
+
+    def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
+        """Learn the classes.
+
+        Raises:
+            ConfigError: not as many class_weights as classes.
+        """
+        assert spec.num_classes is not None
+        self.num_classes = spec.num_classes
+        self.label_names = label_names
+        if self.class_weights is not None and len(self.class_weights) != self.num_classes:
+            raise ConfigError(
+                f"task.class_weights has {len(self.class_weights)} weights and the data have {self.num_classes} "
+                "classes; give one weight for each class"
+            )
+
+    def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
+        inputs, labels = batch[:2]
+        outputs = self._forward(networks["model"], inputs)
+        if self.loss == "squared_error":
+            value = squared_error(outputs, labels)
+        else:
+            weights = None
+            if self.class_weights is not None:
+                weights = self.class_weights = self.class_weights.to(outputs)  # copied once
+            value = F.cross_entropy(outputs, labels, weights, label_smoothing=self.label_smoothing)
+        yield Loss(value, logs={"accuracy": (outputs.argmax(1) == labels).float().mean()})
+
+    def metrics(self) -> dict[str, Metric]:
+        return {
+            "loss": Mean(),
+            "accuracy": Accuracy(),
+            "top_k_accuracy": Accuracy(min(self.top_k, self.num_classes)),
+            "confusion_matrix": ConfusionMatrix(self.num_classes),
+        }
+
+    def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
+        inputs, labels = batch[:2]
+        outputs = self._forward(networks["model"], inputs)
+        loss = squared_error if self.loss == "squared_error" else F.cross_entropy
+        metrics["loss"].update(loss(outputs, labels), len(labels))  # type: ignore[arg-type]
+        for name in ("accuracy", "top_k_accuracy", "confusion_matrix"):
+            metrics[name].update(outputs, labels)
+
+    def _forward(self, model: Any, inputs: Tensor) -> Tensor:
+        outputs = model(inputs)
+        check_shape(outputs, (len(inputs), self.num_classes), "classification", "(batch, classes)")
+        return at_least_float32(outputs)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: Any) -> Tensor:
+        """The probability of each class, (B, C).
+
+        For cross_entropy the softmax of the outputs. For squared_error the outputs estimate the probabilities
+        themselves: they are cut off at 0 and divided by their sum (equal ones where none is above 0).
+        """
+        with evaluating(model):
+            outputs = self._forward(model, batch[0])
+        if self.loss == "cross_entropy":
+            return outputs.softmax(1)
+        outputs = outputs.clamp(min=0)
+        total = outputs.sum(1, keepdim=True)
+        return torch.where(total > 0, outputs / total, 1 / self.num_classes)
+
+    def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
+        """For images: "predictions", up to 64 inputs framed in green where the class is right and in red where it is
+        wrong, and "mistakes", what was taken for what."""
+        images, labels = batch[0][:PREVIEW_IMAGES], batch[1][:PREVIEW_IMAGES].cpu()
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            return {}
+        predicted = self.predict(uncompiled(networks["model"]), (images,)).argmax(1).cpu()
+        right = (predicted == labels).unsqueeze(1)  # (N, 1)
+        colours = torch.where(right, torch.tensor(GREEN), torch.tensor(RED)).to(torch.uint8)  # (N, 3)
+        return {"predictions": grid(images, colours), "mistakes": self._mistakes(predicted.tolist(), labels.tolist())}
+
+    def _mistakes(self, predicted: list[int], labels: list[int]) -> str:
+        names = self.label_names or [str(label) for label in range(self.num_classes)]
+        wrong = [
+            f"image {number}: {names[label]}, taken for {names[guess]}"
+            for number, (guess, label) in enumerate(zip(predicted, labels, strict=True), start=1)
+            if guess != label
+        ]
+        return "\n".join([f"{len(labels) - len(wrong)} of {len(labels)} images right", *wrong])
+
+
+def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
+    """(output - one_hot)² for outputs (B, C) and labels (B,): sum over the outputs, mean over the batch."""
+    targets = torch.zeros_like(outputs).scatter_(1, labels.unsqueeze(1), 1.0)  # (B, C)
+    return (outputs - targets).square().sum(1).mean()

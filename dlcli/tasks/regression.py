@@ -1,0 +1,102 @@
+"""Regression: one or more numbers for each input.
+
+Source: d2l section 3.1 "Linear Regression"; DLFS chapters 1 and 2; GDL chapters 4 and 5; Huber 1964, "Robust Estimation
+of a Location Parameter".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlcli.errors import ConfigError
+from dlcli.functional.inference import at_least_float32, evaluating
+from dlcli.hyperparameters import PositiveFloat
+from dlcli.metrics.base import Mean, Metric
+from dlcli.metrics.regression import R2, MeanAbsoluteError, RootMeanSquaredError
+from dlcli.registry import TASKS
+from dlcli.spec import DataSpec
+from dlcli.tasks.base import Loss, Networks, Task
+from dlcli.tasks.outputs import check_shape
+
+
+@TASKS.register("regression")
+class Regression(Task):
+    """An error between predicted numbers and targets over batches (features, targets (B, num_targets)).
+
+    Model contract: ``model(features) -> (B, num_targets)``.
+
+    Losses, each the mean over all examples and outputs, where e = prediction - target:
+    mse: e², with factor 1 (d2l writes e²/2: the same minimum, half the gradient).
+    l1: |e|.
+    huber: e²/2 where |e| is at most delta, else delta (|e| - delta/2).
+
+    Metrics: loss, mae and rmse (in the targets' unit), r2 (1 is perfect, 0 as good as the mean target; averaged over
+    the outputs).
+    """
+
+    requires: ClassVar[tuple[str, ...]] = ("num_targets",)
+    metric_directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
+
+    def __init__(self, *, loss: Literal["mse", "l1", "huber"], delta: PositiveFloat):
+        """
+        Args:
+            loss: what is minimised.
+            delta: the error, in the targets' unit, from which huber grows linearly; the others ignore it.
+        """
+        self.loss = loss
+        self.delta = delta
+        self.num_targets = 0
+
+    def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
+        assert spec.num_targets is not None
+        self.num_targets = spec.num_targets
+
+    def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
+        yield Loss(self._loss(*self._forward(networks["model"], batch)))
+
+    def metrics(self) -> dict[str, Metric]:
+        return {
+            "loss": Mean(),
+            "mae": MeanAbsoluteError(),
+            "rmse": RootMeanSquaredError(),
+            "r2": R2(self.num_targets),
+        }
+
+    def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
+        predictions, targets = self._forward(networks["model"], batch)
+        metrics["loss"].update(self._loss(predictions, targets), len(targets))  # type: ignore[arg-type]
+        for name in ("mae", "rmse", "r2"):
+            metrics[name].update(predictions, targets)
+
+    def _forward(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        """Predictions and targets, (B, num_targets) both and of one floating type."""
+        features, targets = batch[:2]
+        predictions = model(features)
+        check_shape(predictions, (len(features), self.num_targets), "regression", "(batch, targets)")
+        if targets.shape != predictions.shape:  # their difference would be broadcast silently
+            raise ConfigError(
+                f"the data give targets of shape {tuple(targets.shape)}; task 'regression' needs "
+                f"{tuple(predictions.shape)}: (batch, targets)"
+            )
+        predictions = at_least_float32(predictions)
+        return predictions, targets.to(predictions.dtype)
+
+    def _loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        if self.loss == "mse":
+            return F.mse_loss(predictions, targets)
+        if self.loss == "l1":
+            return F.l1_loss(predictions, targets)
+        return F.huber_loss(predictions, targets, delta=self.delta)
+
+    @torch.no_grad()
+    def predict(self, model: nn.Module, batch: Any) -> Tensor:
+        """The predicted numbers, (B, num_targets), in the targets' unit."""
+        with evaluating(model):
+            predictions = model(batch[0])
+        check_shape(predictions, (len(batch[0]), self.num_targets), "regression", "(batch, targets)")
+        return at_least_float32(predictions)

@@ -1,0 +1,69 @@
+"""Evaluation: every batch of a split once, without gradients, into a task's metrics."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlcli.data.base import DataModule
+from dlcli.functional.inference import evaluating
+from dlcli.tasks.base import Networks, Task
+
+
+@torch.no_grad()
+def evaluate(
+    task: Task,
+    model: nn.Module,
+    networks: Networks,
+    data: DataModule,
+    split: str,
+    *,
+    autocast: Any = None,
+    dtype: torch.dtype | None = None,
+    limit: int | None = None,
+) -> dict[str, float | Tensor]:
+    """Metrics of the networks over a split, by name.
+
+    Uses no random number of the training run, so that evaluating more or less often never changes the weights.
+
+    Args:
+        task: the objective, which says what is measured.
+        model: the module behind the networks, for its state interface.
+        networks: the callables to evaluate.
+        data: where the batches come from.
+        split: "train", "val" or "test".
+        autocast: the context of lower precision, or None.
+        dtype: what floating-point inputs are converted to, for models in double precision; None leaves them.
+        limit: at most this many batches; None for all.
+    """
+    carries = task.carries_state(model)
+    batches = data.batches(split, order="stream" if carries else "sequential")
+    metrics = task.metrics()
+    carry: tuple[Tensor, ...] | None = None
+    with contextlib.ExitStack() as stack:
+        for network in networks.values():
+            stack.enter_context(evaluating(network))
+        stack.enter_context(autocast or contextlib.nullcontext())
+        for index in range(min(len(batches), limit or len(batches))):
+            batch = converted(batches[index], dtype)
+            if carry is not None:
+                batch = batch._replace(carry=carry)
+            carry = task.evaluation_step(networks, batch, metrics)
+    return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def converted(batch: Any, dtype: torch.dtype | None) -> Any:
+    """The batch with its floating-point tensors in another precision."""
+    if dtype is None:
+        return batch
+    tensors = batch._asdict()
+    floats = {k: v.to(dtype) for k, v in tensors.items() if isinstance(v, Tensor) and v.is_floating_point()}
+    return batch._replace(**floats)
+
+
+def scalars(metrics: dict[str, float | Tensor]) -> dict[str, float]:
+    """The metrics that are single numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, float)}

@@ -1,0 +1,356 @@
+"""Mini-batch training: epochs of batches, one optimizer step at a time, evaluated, logged and saved on the way.
+
+Out of scope here: what is minimised (tasks), where batches come from (data), how parameters move (optimizers),
+choosing data by acting or by client (trainers of their own).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from annotated_types import Gt, Le
+from torch import Tensor
+
+from dlcli.errors import NonFiniteError
+from dlcli.hyperparameters import Count, Duration, Natural, PositiveFloat, Probability, steps_of
+from dlcli.registry import TRAINERS
+from dlcli.trainers.base import RunContext
+from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.step import Stepper
+
+MAX_ROLLBACKS = 3
+
+
+@dataclass
+class Loop:
+    """The state of the loop that a checkpoint keeps, beside parameters, optimizer, schedule and random generators."""
+
+    step: int = 0  # optimizer steps done
+    epoch: int = 0
+    position: int = 0  # batches of this epoch already used
+    carry: tuple[Tensor, ...] | None = None  # state of the streams after the latest batch, (layers, B, hidden) each
+    best: dict[str, Any] | None = None  # {"metric", "value", "step"} of the best evaluation
+    stale: int = 0  # evaluations since the best one
+    evaluated: int = -1  # step of the latest evaluation
+    seconds: float = 0.0  # of training, over all sessions
+    recent: dict[str, list[float]] = field(default_factory=dict)  # values since the latest log, by name
+    skipped: int = 0  # steps left out for a loss that was not finite
+    poisoned: list[int] = field(default_factory=list)  # steps to leave out after a roll-back
+    top: list[list[Any]] = field(default_factory=list)  # [value, step] of the kept best checkpoints
+    offsets: dict[str, int] = field(default_factory=dict)  # bytes of the logs at this point
+
+
+@TRAINERS.register("minibatch")
+class MinibatchTrainer:
+    """Stochastic gradient descent over mini-batches (d2l 3.2-3.4 and 12.5, DLFS 4, GDL 8).
+
+    Durations are steps, or texts such as "1 epoch"; null means never. Whichever of ``max_epochs``, ``max_steps`` and
+    ``max_minutes`` is reached first ends the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_epochs: Annotated[float, Gt(0)] | None,
+        max_steps: Count | None,
+        max_minutes: PositiveFloat | None,
+        eval_every: Duration | None,
+        checkpoint_every: Duration | None,
+        log_every: Duration | None,
+        monitor: str,
+        patience: Count | None,
+        keep_top: Count,
+        clip_norm: PositiveFloat | None,
+        clip_value: PositiveFloat | None,
+        accumulate: Count,
+        ema_decay: Probability | None,
+        precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"],
+        compile: bool,
+        device: Literal["auto", "cpu", "cuda", "mps"],
+        devices: Annotated[Count, Le(1)],
+        deterministic: bool,
+        on_nonfinite: Literal["stop", "skip", "rollback"],
+        limit_train_batches: Count | None,
+        limit_eval_batches: Count | None,
+        overfit_batches: Natural,
+    ):
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.max_minutes = max_minutes
+        self.eval_every = eval_every
+        self.checkpoint_every = checkpoint_every
+        self.log_every = log_every
+        self.monitor = monitor
+        self.patience = patience
+        self.keep_top = keep_top
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.accumulate = accumulate
+        self.ema_decay = ema_decay
+        self.precision = precision
+        self.compile = compile
+        self.on_nonfinite = on_nonfinite
+        self.limit_train_batches = limit_train_batches
+        self.limit_eval_batches = limit_eval_batches
+        self.overfit_batches = overfit_batches
+
+    def fit(self, run: RunContext) -> str:
+        """Train until the budget is used or a metric stops improving. Returns why it ended, in words.
+
+        Raises:
+            NonFiniteError: the loss became NaN or infinite and ``on_nonfinite`` does not allow that.
+            Interrupted: a signal arrived; the state is saved in ``last.pt``.
+        """
+        # What an epoch is, and how long the run is.
+        self.run = run
+        self.order = "stream" if run.task.carries_state(run.model) else "shuffled"
+        self.dtype = torch.float64 if self.precision == "fp64" else None
+        batches = self._epoch(0)
+        per_epoch = math.ceil(len(batches) / self.accumulate)
+        budgets = [self.max_steps, math.ceil(self.max_epochs * per_epoch) if self.max_epochs else None]
+        total = min((budget for budget in budgets if budget is not None), default=10**9)
+        eval_every, checkpoint_every, log_every = (
+            steps_of(every, per_epoch) if every is not None else None
+            for every in (self.eval_every, self.checkpoint_every, self.log_every)
+        )
+
+        # What moves: optimizers, schedules, and everything that a resumed run continues from.
+        self.stepper = self._build_stepper(total, per_epoch)
+        self.loop = Loop()
+        if run.resume_state is not None:
+            self._restore(run.resume_state)
+        self.tensors: list[tuple[int, dict[str, Tensor]]] = []  # values on the device, by step, not read yet
+        self.rollbacks = 0
+        saved = self.loop.step if run.resume_state is not None else -1
+        epoch_of_batches = 0
+        run.progress.start(total if total < 10**9 else None, self.loop.step)
+        started = logged_at = time.perf_counter() - self.loop.seconds
+        counted = 0
+        if run.resume_state is None:
+            self._save("last")
+
+        while True:
+            loop = self.loop
+            step = loop.step
+            loop.seconds = time.perf_counter() - started
+            over = self._over(step, total, loop)
+            interrupted = run.interrupted()
+            log = log_every is not None and step > 0 and step % log_every == 0 and bool(self.tensors or loop.recent)
+            measure = eval_every is not None and step > loop.evaluated and (bool(over) or step % eval_every == 0)
+            save = saved != step and (bool(over) or (checkpoint_every is not None and step % checkpoint_every == 0))
+
+            # Before anything is written: read the losses, which may end the run or take it back.
+            if (log or measure or save or interrupted) and not self._read():
+                continue
+
+            # A signal: save and leave. What is due at this step happens on resuming.
+            if interrupted:
+                self._save("last")
+                run.leave_interrupted(step)
+
+            # Once in a while: log what happened since the last time.
+            if log:
+                now = time.perf_counter()
+                self._log(counted / max(now - logged_at, 1e-9))
+                logged_at, counted = now, 0
+
+            # Once in a while, and at the end: evaluate, and keep the best.
+            if measure and step > 0:
+                self._evaluate(step)
+                logged_at, counted = time.perf_counter(), 0
+                over = self._over(step, total, loop)
+
+            # Once in a while, and at the end: save.
+            if save or (over and saved != step):
+                loop.seconds = time.perf_counter() - started
+                self._save("last")
+                saved = step
+            if over:
+                run.progress.stop()
+                return over
+
+            # The batches of one step: the next ones of this epoch.
+            if loop.epoch != epoch_of_batches:
+                batches = self._epoch(loop.epoch)
+                epoch_of_batches = loop.epoch
+            stop = min(loop.position + self.accumulate, len(batches))
+            group = [converted(batches[index], self.dtype) for index in range(loop.position, stop)]
+
+            # One step.
+            if step in loop.poisoned:
+                loop.skipped += 1
+            else:
+                norm_wanted = log_every is not None and (step + 1) % log_every == 0
+                result = self.stepper.run(group, loop.carry, norm_wanted)
+                loop.carry = result.carry
+                loop.skipped += result.skipped
+                if not result.skipped:
+                    self.tensors.append((step, result.values))
+            loop.step += 1
+            loop.position = stop
+            counted += sum(batch[0].numel() if run.data.unit == "tokens" else len(batch[0]) for batch in group)
+            if loop.position == len(batches):
+                loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
+            run.progress.advance(loop.step)
+
+    # ------------------------------------------------------------------ pieces
+
+    def _epoch(self, epoch: int) -> Any:
+        """The batches of an epoch, a pure function of the run's seed and the epoch's number."""
+        if self.overfit_batches:
+            batches = self.run.data.batches("train", order=self.order, seed=self.run.seed, epoch=0)  # type: ignore[arg-type]
+            return Limited(batches, self.overfit_batches)
+        batches = self.run.data.batches("train", order=self.order, seed=self.run.seed, epoch=epoch)  # type: ignore[arg-type]
+        return Limited(batches, self.limit_train_batches) if self.limit_train_batches else batches
+
+    def _build_stepper(self, total: int, per_epoch: int) -> Stepper:
+        run = self.run
+        networks = {name: run.model if name == "model" else run.model.get_submodule(name) for name in run.task.trains}
+        return Stepper(
+            run.model,
+            run.task,
+            {name: run.build_optimizer(network) for name, network in networks.items()},
+            {name: run.build_scheduler(total, per_epoch) for name in networks},
+            run.device,
+            precision=self.precision,
+            compile=self.compile,
+            clip_norm=self.clip_norm,
+            clip_value=self.clip_value,
+            ema_decay=self.ema_decay,
+            skip_nonfinite=self.on_nonfinite == "skip",
+        )
+
+    def _over(self, step: int, total: int, loop: Loop) -> str | None:
+        """Why the run ends at this step, or None."""
+        if step >= total:
+            return "the budget of steps or epochs is used"
+        if self.max_minutes is not None and loop.seconds >= 60 * self.max_minutes:
+            return f"{self.max_minutes:g} minutes are over"
+        if self.patience is not None and loop.stale >= self.patience:
+            return f"{self.monitor} has not improved for {self.patience} evaluations"
+        return None
+
+    def _read(self) -> bool:
+        """Move the device's values since the last time into the loop's lists. False if that took the run back.
+
+        One transfer for all steps: the loop does not wait for the device anywhere else.
+        """
+        for name in sorted({name for _, values in self.tensors for name in values}):
+            steps = [step for step, values in self.tensors if name in values]
+            numbers = torch.stack([values[name].float() for _, values in self.tensors if name in values]).tolist()
+            for step, number in zip(steps, numbers, strict=True):
+                if name.endswith("loss") and not math.isfinite(number) and self.on_nonfinite != "skip":
+                    self._nonfinite(step, number)
+                    return False
+                self.loop.recent.setdefault(name, []).append(number)
+        self.tensors.clear()
+        return True
+
+    def _nonfinite(self, step: int, value: float) -> None:
+        """The loss of a step was not finite: end the run, or go back to the last checkpoint and leave the step out."""
+        run = self.run
+        where = f"the loss is {value} at step {step + 1} (epoch {self.loop.epoch + 1})"
+        rate = f"learning rate {self.stepper.learning_rate():.3g}, batch size {run.data.batch_size}"
+        if self.on_nonfinite == "rollback" and self.rollbacks < MAX_ROLLBACKS:
+            self.rollbacks += 1
+            state = run.load_checkpoint()
+            poisoned = [*state["loop"]["poisoned"], step]
+            self._restore(state)
+            self.loop.poisoned = poisoned
+            self.tensors.clear()
+            run.say(f"{where}; went back to step {self.loop.step} and will leave that step out")
+            return
+        run.progress.stop()
+        raise NonFiniteError(
+            f"{where}, {rate}; the last good checkpoint is kept; lower optimizer.lr or set trainer.clip_norm"
+        )
+
+    def _log(self, rate: float) -> None:
+        run, step = self.run, self.loop.step
+        means = {name: sum(values) / len(values) for name, values in self.loop.recent.items() if values}
+        self.loop.recent = {}
+        values = {f"train/{name}": value for name, value in means.items()}
+        values["train/learning_rate"] = self.stepper.learning_rate()
+        values[f"train/{run.data.unit}_per_second"] = rate
+        if self.loop.skipped:
+            values["train/skipped_steps"] = float(self.loop.skipped)
+        run.log(step, values)
+        run.progress.report(step, self.loop.epoch, values, rate)
+
+    def _evaluate(self, step: int) -> None:
+        """Measure the validation split, show samples, and save ``best.pt`` if the monitored metric is the best yet."""
+        run, loop = self.run, self.loop
+        networks = self.stepper.evaluation_networks
+        split, _, metric = self.monitor.partition("/")
+        measured = evaluate(
+            run.task,
+            run.model,
+            networks,
+            run.data,
+            split,
+            autocast=self.stepper.autocast,
+            dtype=self.dtype,
+            limit=self.limit_eval_batches,
+        )
+        loop.evaluated = step
+        values = scalars(measured)
+        run.log(step, {f"{split}/{name}": value for name, value in values.items()})
+        run.show(step, split, measured, networks)
+        run.progress.evaluated(step, split, values)
+
+        # Listen: the schedule may, the best checkpoint and early stopping do.
+        value, direction = values[metric], run.task.metric_directions[metric]
+        for schedule in self.stepper.schedules.values():
+            schedule.observe(value, direction)
+        if math.isfinite(value) and (loop.best is None or _better(value, loop.best["value"], direction)):
+            loop.best = {"metric": self.monitor, "value": value, "step": step, "metrics": values}
+            loop.stale = 0
+            self._save("best")
+        else:
+            loop.stale += 1
+        if self.keep_top > 1 and math.isfinite(value):
+            self._keep_top(value, step, direction)
+
+    def _keep_top(self, value: float, step: int, direction: str) -> None:
+        ranked = sorted([*self.loop.top, [value, step]], key=lambda pair: pair[0], reverse=direction == "max")
+        for _, dropped in ranked[self.keep_top :]:
+            self.run.drop_checkpoint(f"step_{dropped:08d}")
+        self.loop.top = ranked[: self.keep_top]
+        if [value, step] in self.loop.top:
+            self._save(f"step_{step:08d}")
+
+    def _save(self, name: str) -> None:
+        self.loop.offsets = self.run.log_offsets()
+        loop = {key: value for key, value in asdict(self.loop).items() if key != "carry"}
+        loop["carry"] = self.loop.carry
+        self.run.save_checkpoint(name, {**self.stepper.state_dict(), "loop": loop})
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        loop = Loop(**state["loop"])
+        if loop.carry is not None:
+            loop.carry = tuple(tensor.to(self.run.device) for tensor in loop.carry)
+        self.loop = loop
+        self.stepper.load_state_dict(state, loop.step)
+        self.run.restore_random_state(state)
+
+
+class Limited:
+    """The first batches of a pass."""
+
+    def __init__(self, batches: Any, limit: int):
+        self.batches = batches
+        self.limit = min(limit, len(batches))
+
+    def __len__(self) -> int:
+        return self.limit
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batches[index]
+
+
+def _better(value: float, best: float, direction: str) -> bool:
+    return value < best if direction == "min" else value > best

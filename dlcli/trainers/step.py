@@ -1,0 +1,185 @@
+"""One training step, for every trainer that learns by gradient: backward, clip, optimizer, schedule, average."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dlcli.optimizers.base import Optimizer
+from dlcli.schedulers.base import Schedule
+from dlcli.tasks.base import Loss, Task
+
+
+class StepResult(NamedTuple):
+    """values: device scalars to log, by name ("loss", "gradient_norm", …), none of them read. carry: streams' state.
+
+    skipped: whether the parameters stayed because the loss or a gradient was not finite.
+    """
+
+    values: dict[str, Tensor]
+    carry: tuple[Tensor, ...] | None
+    skipped: bool = False
+
+
+class Stepper:
+    """The optimizers, schedules, gradient scaler and averaged weights of one run, and the step that uses them."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizers: Mapping[str, Optimizer],
+        schedules: Mapping[str, Schedule],
+        device: torch.device,
+        *,
+        precision: str,
+        compile: bool,
+        clip_norm: float | None,
+        clip_value: float | None,
+        ema_decay: float | None,
+        skip_nonfinite: bool,
+    ):
+        self.model = model
+        self.task = task
+        self.optimizers = optimizers
+        self.schedules = schedules
+        self.clip_norm = clip_norm
+        self.clip_value = clip_value
+        self.ema_decay = ema_decay
+        self.skip_nonfinite = skip_nonfinite
+        self.step_count = 0
+        callables = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
+        callables["model"] = model
+        self.networks: dict[str, Any] = {n: torch.compile(m) if compile else m for n, m in callables.items()}
+        self.averaged = copy.deepcopy(model).requires_grad_(False) if ema_decay is not None else None
+        low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.autocast: Any = torch.autocast(device.type, dtype=low) if low else contextlib.nullcontext()
+        self.scaler = {"scale": 2.0**16, "good_steps": 0} if precision == "fp16" else None
+
+    @property
+    def evaluation_networks(self) -> dict[str, Any]:
+        """What evaluations use: the averaged weights if there are any."""
+        return self.networks if self.averaged is None else {"model": self.averaged}
+
+    def learning_rate(self) -> float:
+        """The rate of the latest step, of the first network."""
+        return next(iter(self.optimizers.values())).lr
+
+    def run(self, batches: Sequence[Any], carry: tuple[Tensor, ...] | None, measure: bool) -> StepResult:
+        """One optimizer step per loss of the task, on the mean gradient over ``batches``.
+
+        Args:
+            batches: one batch, or several whose gradients are averaged (tasks with one network only).
+            carry: the streams' state for a task that carries it.
+            measure: also return the norm of the gradient (which costs time if nothing is clipped).
+        """
+        values: dict[str, Tensor] = {}
+        skipped = False
+        for position, batch in enumerate(batches):
+            if carry is not None:
+                batch = batch._replace(carry=carry)
+            losses = self.task.training_step(self.networks, batch)
+            last = position == len(batches) - 1
+            while (loss := self._next(losses)) is not None:
+                if position == 0:
+                    self.optimizers[loss.network].zero_grad()
+                self._backward(loss.value / len(batches) if len(batches) > 1 else loss.value)
+                self._collect(values, loss, len(batches))
+                carry = loss.carry
+                if not last:
+                    break
+                skipped |= not self._apply(loss.network, values, measure)
+        self.step_count += 1
+        if self.averaged is not None and not skipped:
+            self._average()
+        return StepResult(values, carry, skipped)
+
+    def _next(self, losses: Iterator[Loss]) -> Loss | None:
+        with self.autocast:
+            loss = next(losses, None)
+        if not torch.is_grad_enabled():
+            raise RuntimeError(f"task {type(self.task).__name__} left gradients disabled when it yielded a loss")
+        return loss
+
+    def _backward(self, value: Tensor) -> None:
+        if self.scaler is not None:
+            value = value * self.scaler["scale"]
+        value.backward()  # type: ignore[no-untyped-call]
+
+    def _collect(self, values: dict[str, Tensor], loss: Loss, count: int) -> None:
+        """Add up detached values: the losses of several networks by name, the micro-batches as their mean."""
+        name = "loss" if loss.network == "model" else f"{loss.network}_loss"
+        for key, value in {name: loss.value, **loss.logs}.items():
+            value = value.detach()
+            if count > 1:
+                value = value / count + values.get(key, 0.0)
+            values[key] = value
+
+    def _apply(self, network: str, values: dict[str, Tensor], measure: bool) -> bool:
+        """Clip, set the rate and step one network. False if it was skipped for a gradient that is not finite."""
+        optimizer = self.optimizers[network]
+        parameters = [parameter for parameter in optimizer.parameters if parameter.grad is not None]
+        if self.scaler is not None:
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self.scaler["scale"])
+        if self.clip_value is not None:
+            nn.utils.clip_grad_value_(parameters, self.clip_value)
+        finite = True
+        if self.clip_norm is not None:
+            values["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        elif measure or self.skip_nonfinite or self.scaler is not None:
+            values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.skip_nonfinite or self.scaler is not None:
+            finite = bool(torch.isfinite(values["gradient_norm"]))
+        optimizer.lr = optimizer.base_lr * self.schedules[network].factor(self.step_count)
+        if finite:
+            optimizer.step()
+        if self.scaler is not None:
+            self._rescale(finite)
+        return finite
+
+    def _rescale(self, finite: bool) -> None:
+        """Half precision's dynamic loss scale: half after an overflow, double after 2,000 steps without one."""
+        assert self.scaler is not None
+        self.scaler["good_steps"] = self.scaler["good_steps"] + 1 if finite else 0
+        if not finite:
+            self.scaler["scale"] /= 2
+        elif self.scaler["good_steps"] == 2000:
+            self.scaler.update(scale=self.scaler["scale"] * 2, good_steps=0)
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        assert self.averaged is not None and self.ema_decay is not None
+        decay = min(self.ema_decay, (1 + self.step_count) / (10 + self.step_count))
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
+        for kept, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(current)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything of a step that a resumed run needs, by the names of the checkpoint."""
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizer": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "scheduler": {name: schedule.state_dict() for name, schedule in self.schedules.items()},
+        }
+        if self.averaged is not None:
+            state["ema"] = self.averaged.state_dict()
+        if self.scaler is not None:
+            state["scaler"] = dict(self.scaler)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Restore what ``state_dict`` returned, at optimizer step ``step``."""
+        self.model.load_state_dict(state["model"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizer"][name])
+            self.schedules[name].load_state_dict(state["scheduler"][name])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["ema"])
+        if self.scaler is not None:
+            self.scaler.update(state["scaler"])
+        self.step_count = step

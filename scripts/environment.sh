@@ -1,0 +1,44 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: goes to the checkout's root and offers `environment`, which makes .venv and installs.
+set -euo pipefail
+unset CDPATH
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Prints the first Python >= 3.11 that can make a virtual environment ($PYTHON, if set, is asked first).
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:+"$PYTHON"} python3.14 python3.13 python3.12 python3.11 python3 python; do
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "dlcli: no Python >= 3.11 with its venv module was found; install one" \
+        "(Debian and Ubuntu: apt install python3 python3-venv) or name it: PYTHON=/path/to/python $0" >&2
+    return 1
+}
+
+# The key changes whenever the install has to be done again: other dependencies, another place, another Python.
+install_key() {
+    .venv/bin/python -c 'import hashlib, os, sys
+print(os.getcwd(), sys.version_info[:2], hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())'
+}
+
+# environment [dev]: .venv with the project in it, editable, with the extra if one is named. Does nothing if all is there.
+environment() {
+    local extra=${1:-} python stamp
+    if ! .venv/bin/python -c '' 2>/dev/null; then
+        python=$(find_python)
+        echo "Making .venv with $("$python" --version)"
+        "$python" -m venv --clear .venv
+    fi
+    export PATH="$PWD/.venv/bin:$PATH"
+    for stamp in ".venv/.installed-$extra" .venv/.installed-dev; do # dev includes everything
+        if [ "$(cat "$stamp" 2>/dev/null)" = "$(install_key)" ]; then return; fi
+    done
+    echo "Installing dlcli and what it needs into .venv; PyTorch is large, the first time takes minutes"
+    python -m uv --version >/dev/null 2>&1 || python -m pip install --quiet --disable-pip-version-check uv || true
+    python -m uv pip install --python .venv/bin/python --editable ".${extra:+[$extra]}" ||
+        python -m pip install --disable-pip-version-check --editable ".${extra:+[$extra]}"
+    install_key >".venv/.installed-$extra"
+}
