@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def run(arguments: list[str]) -> int:
 
         print("\n".join(candidates(arguments[1:])))
         return 0
-    if arguments == ["--version"]:
+    if arguments[:1] == ["--version"]:
         print(f"dlcli {__version__}")
         return 0
 
@@ -50,6 +51,7 @@ def run(arguments: list[str]) -> int:
 
     try:
         command = get_command(app)
+        _lighten(command)
         with command.make_context("dlcli", arguments or ["--help"]) as context:
             command.invoke(context)
         return 0
@@ -68,6 +70,43 @@ def run(arguments: list[str]) -> int:
         if exhausted is not None:
             return _report([exhausted], ResourceError.exit_code)
         return _report([_unexpected(error)], 1)
+
+
+def _lighten(command: Any) -> None:
+    """Let texts, paths and flags pass as they are.
+
+    Typer hands every argument to pydantic, whose import takes longer than all else that a listing or a typo does.
+    A Typer that works differently ignores what is set here.
+    """
+    for inner in getattr(command, "commands", {}).values():
+        _lighten(inner)
+    import typer
+
+    for parameter in command.get_params(typer.Context(command)):  # with --help
+        if hasattr(parameter, "get_runtime_param"):
+            parameter.get_runtime_param = _Light(parameter).get
+
+
+class _Light:
+    """Converts the values of one parameter, through Typer's own way where the type is not a simple one."""
+
+    def __init__(self, parameter: Any):
+        self.kind = parameter.type_descriptor.annotation
+        self.typers_own = parameter.get_runtime_param
+
+    def get(self) -> _Light:
+        return self
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        if value is None:
+            return () if param.multiple or param.nargs == -1 else None
+        if self.kind is str:
+            return value
+        if self.kind is Path:
+            return Path(value)
+        if self.kind == list[str] or self.kind == list[Path]:
+            return [typing.get_args(self.kind)[0](item) for item in value]
+        return self.typers_own().coerce(value, param=param, ctx=ctx)
 
 
 def _report(problems: Sequence[str], code: int) -> int:

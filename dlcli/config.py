@@ -129,6 +129,7 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path]) -> Compos
         assert isinstance(raw, dict)
         raw.pop("hydra")
         _refuse_resolvers(raw)
+        OmegaConf.set_struct(tree, False)
         del tree["hydra"]
         config = OmegaConf.to_container(tree, resolve=True, throw_on_missing=False)
     except ConfigError:

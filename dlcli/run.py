@@ -21,6 +21,7 @@ import dlcli
 from dlcli import checkpoint, runtime
 from dlcli.config import Composed
 from dlcli.data.base import DataModule
+from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
@@ -28,7 +29,7 @@ from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import read_json, write_json
+from dlcli.run_records import process_record, read_json, write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
@@ -217,8 +218,11 @@ class Run:
                 metrics["train"][name] = value
         dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
         networks = {"model": self.model}
+        loop = state["loop"]
+        if loop["best"] is not None and self.config["trainer"].get("limit_eval_batches") is None:
+            metrics[loop["best"]["metric"].partition("/")[0]] = loop["best"]["metrics"]  # of these very weights
         for split in self.data.splits:
-            if split != "train":
+            if split not in metrics:
                 measured = evaluate(self.task, self.model, networks, self.data, split, dtype=dtype)
                 metrics[split] = scalars(measured)
         self._write_summary(status="finished", reason=reason, metrics=metrics)
@@ -277,7 +281,7 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         "label_names": list(run.data.label_names) if run.data.label_names else None,
     }
     write_json(run.directory / "spec.json", record)
-    if run.data.vocabulary is not None:
+    if isinstance(run.data.vocabulary, Vocabulary):
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
     run.summary = {
         "status": "running",
@@ -287,9 +291,9 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         "choices": dict(run.choices),
         "plugins": run.plugins,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **runtime.process_record(),
+        **process_record(),
         "versions": {"dlcli": dlcli.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
-        "git_commit": runtime.git_commit(),
+        "git_commit": runtime.git_commit(Path.cwd()),
     }
     run.tracker = Tracker(run.directory)
     run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
@@ -314,7 +318,7 @@ def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), 
         run.say(note)
     run.directory = directory
     run.resume_state = state
-    run.summary = {**read_json(directory / "summary.json"), **runtime.process_record()}
+    run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
     (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"])

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, DataError
 
 STATUSES = ("running", "finished", "stopped", "failed", "killed", "damaged")
 """What a run may be. The first four are written into its summary; ``killed`` is a running one whose process is gone,
@@ -50,7 +51,7 @@ class Record:
 
 def is_run(directory: Path) -> bool:
     """Whether this folder holds a run: its configuration, and a record or a checkpoint beside it."""
-    marks = ("summary.json", "metrics.jsonl", "last.pt")
+    marks = ("spec.json", "summary.json", "metrics.jsonl", "last.pt")
     return (directory / "config.yaml").is_file() and any((directory / mark).is_file() for mark in marks)
 
 
@@ -60,12 +61,15 @@ def records(run_dir: Path) -> list[Record]:
         directories = [path for path in run_dir.iterdir() if is_run(path)]
     except OSError:
         return []
-    return sorted(map(record, directories), key=lambda found: (found.created(), found.name))
+    return sorted(map(record, directories), key=lambda run: (run.created(), _modified(run.directory / "spec.json")))
 
 
 def record(directory: Path) -> Record:
     """The record of one run folder; damaged or missing summaries give the status ``damaged``."""
-    summary = _read(directory / "summary.json")
+    try:
+        summary = read_json(directory / "summary.json")
+    except DataError:
+        summary = None
     return Record(directory, summary or {}, status(summary))
 
 
@@ -106,18 +110,62 @@ def find(text: str, run_dir: Path) -> Path:
     raise ConfigError(f"no run '{text}' in {run_dir}; {'did you mean' if near else 'there are'} {_some(near or names)}")
 
 
+def process_record() -> dict[str, Any]:
+    """What ``status`` needs to know whether the process that trains is still there."""
+    import psutil
+
+    return {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": socket.gethostname()}
+
+
 def _some(names: list[str], most: int = 4) -> str:
     """The latest few of many names."""
     shown = ", ".join(names[-most:])
     return shown if len(names) <= most else f"{shown} or one of {len(names) - most} others"
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def read_json(file: Path) -> dict[str, Any]:
+    """The mapping that a JSON file of a run holds.
+
+    Raises:
+        DataError: it is missing, cannot be read or is damaged; one line with the file's name.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}); the run is incomplete") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{file}: damaged, not JSON; the run is incomplete") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: damaged, not a JSON object; the run is incomplete")
+    return content
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file such that a reader sees the old content or the new one, also after a crash.
+
+    Numbers that are not finite are written as null.
+
+    Raises:
+        OSError: the disk is full or cannot be written; the old content stays.
+    """
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
-    return content if isinstance(content, dict) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _alive(pid: Any, started: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     tools = dict.fromkeys(("ruff", "mypy", "pytest"), TOOL)
-    for name, text in {"python": PYTHON % sys.executable, "dlcli": DLCLI, **tools}.items():
+    for name, text in {"python": PYTHON % shlex.quote(sys.executable), "dlcli": DLCLI, **tools}.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     return folder

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlcli import __version__
-from dlcli.cli import completion, doctor, runs, show, tensorboard
+from dlcli.cli import completion, data, doctor, evaluate, runs, sample, show, tensorboard, train
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
 
@@ -43,27 +42,21 @@ class Verbs(TyperGroup):
 app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, epilog=EXAMPLE)
 
 
-def _print_version(value: bool) -> None:
-    if value:
-        print(f"dlcli {__version__}")
-        raise typer.Exit()
-
-
 @app.callback()
-def dlcli(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
+def dlcli(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Train, compare, understand and scale deep-learning models from one small command line."""
 
 
 # Verbs that train and use models.
+app.command("train", epilog=train.EXAMPLE)(train.train)
+app.command("eval", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 
 # Verbs that look.
 app.command("list", epilog=list_verb.EXAMPLE)(list_verb.list_choices)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
+app.add_typer(data.app, name="data")
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)

@@ -42,7 +42,7 @@ class Optimizer:
         """
         named = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
         self.names = [name for name, _ in named]
-        self.parameters = [parameter for _, parameter in named]
+        self.parameters: list[Tensor] = [parameter for _, parameter in named]
         self.base_lr = self.lr = lr
         self.weight_decay = [weight_decay if decay_biases or p.ndim >= 2 else 0.0 for p in self.parameters]
         self.fused = fused

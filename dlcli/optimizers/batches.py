@@ -18,7 +18,7 @@ class Batch:
     """Parameters of one device, dtype and weight decay, and lists of their state by key, in the same order."""
 
     def __init__(self, parameters: list[nn.Parameter], states: list[dict[str, Tensor]], weight_decay: float):
-        self.parameters = parameters
+        self.parameters: list[Tensor] = list(parameters)
         self.weight_decay = weight_decay
         self.state = {key: [state[key] for state in states] for key in states[0]}
         self.strides = [parameter.stride() for parameter in parameters]

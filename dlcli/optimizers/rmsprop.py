@@ -1,7 +1,7 @@
 """RMSProp: the gradient divided by a leaky root mean square of itself.
 
-Sources: Tieleman and Hinton, lecture 6.5 of "Neural Networks for Machine Learning" (2012); Graves, "Generating Sequences
-With Recurrent Neural Networks" (arXiv 1308.0850, 2013) for the centered form. d2l 12.8.
+Sources: Tieleman and Hinton, lecture 6.5 of "Neural Networks for Machine Learning" (2012); centered: Graves,
+"Generating Sequences With Recurrent Neural Networks" (arXiv 1308.0850, 2013). d2l 12.8.
 """
 
 from __future__ import annotations

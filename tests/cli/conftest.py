@@ -12,7 +12,7 @@ import pytest
 from dlcli import registry
 from dlcli.__main__ import run
 
-PYTHON = '''
+PYTHON = """
 from typing import Literal
 
 from dlcli.hyperparameters import Count, Duration, PositiveFloat, Probability
@@ -64,7 +64,7 @@ class FakeLinear:
 class FakeTrainer:
     def __init__(self, *, max_steps: Count | None, max_epochs: Count | None, monitor: str | None):
         pass
-'''
+"""
 NET = "name: fake_net\nhidden_size: {size}  # of the state\ndropout: 0.1\ncell: lstm\ntied: false\nbias: null\n"
 FILES = {
     "fakes.py": PYTHON,
@@ -88,14 +88,13 @@ FILES = {
 
 
 @pytest.fixture(autouse=True)
-def isolated(monkeypatch, tmp_path):
-    """No plug-ins of other tests, and a working directory of its own."""
-    monkeypatch.setattr(registry, "_plugin_files", [])
+def elsewhere(monkeypatch, tmp_path):
+    """A working directory of its own."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
 
 
-@pytest.fixture()
+@pytest.fixture
 def own(tmp_path) -> Path:
     """The folder of the plug-in, for ``--plugin``."""
     for name, text in FILES.items():
@@ -105,7 +104,7 @@ def own(tmp_path) -> Path:
     return tmp_path / "own"
 
 
-@pytest.fixture()
+@pytest.fixture
 def dlcli(capsys):
     """Run a command line in this process: ``code, out, err = dlcli("list", "model")``."""
 
@@ -118,7 +117,7 @@ def dlcli(capsys):
     return call
 
 
-@pytest.fixture()
+@pytest.fixture
 def process():
     """Run a command line in a process of its own."""
 
@@ -131,7 +130,7 @@ def process():
     return call
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_run():
     """Write a run folder: ``make_run("2026-01-01-lstm", status="failed")`` below ``runs``."""
 

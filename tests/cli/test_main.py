@@ -15,7 +15,7 @@ from dlcli.errors import ConfigError, DataError, Interrupted, NonFiniteError
 ROOT = Path(dlcli.__file__).parent.parent
 
 
-@pytest.fixture()
+@pytest.fixture
 def failing(monkeypatch, dlcli):
     """``failing(error)`` runs a verb that raises it."""
 
@@ -68,12 +68,14 @@ def test_help_of_every_verb_ends_with_an_example(dlcli, verb):
             "dlcli: no option '--momentum' of 'dlcli show'; options of a run have no dashes (momentum=…), "
             "see 'dlcli show --help'",
         ),
-        (["--wrong"], "dlcli: no option '--wrong' of 'dlcli'; see 'dlcli --help'"),
-        (["completion"], "dlcli: missing argument 'SHELL'; see 'dlcli completion --help'"),
-        (["doctor", "--run-dir"], "dlcli: option '--run-dir' requires an argument; see 'dlcli doctor --help'"),
+        (["--zzz"], "dlcli: no option '--zzz' of 'dlcli'; see 'dlcli --help'"),
+        (["--verison"], "dlcli: no option '--verison' of 'dlcli'; did you mean --version?"),
+        (["completion"], "dlcli: missing argument 'shell'; see 'dlcli completion --help'"),
+        (["doctor", "--run-dir"], "dlcli: option '--run-dir' requires an argument; see 'dlcli --help'"),
         (
             ["tensorboard", "--port", "x"],
-            "dlcli: invalid value for '--port': 'x' is not a valid integer range; see 'dlcli tensorboard --help'",
+            "dlcli: invalid value for '--port': Input should be a valid integer, unable to parse string as an integer; "
+            "see 'dlcli tensorboard --help'",
         ),
     ],
 )

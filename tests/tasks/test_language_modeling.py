@@ -45,7 +45,9 @@ class FakeVocabulary:
     def decode(self, ids: list[int]) -> str:
         if self.kind == "byte":
             return bytes(ids).decode(errors="replace")
-        return (" " if self.kind == "word" else "").join(self.tokens[i] for i in ids)
+        if self.kind == "word":  # a space before each word, none before a full stop
+            return "".join(self.tokens[i] if self.tokens[i] == "." else " " + self.tokens[i] for i in ids)
+        return "".join(self.tokens[i] for i in ids)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -168,13 +170,13 @@ def test_unequal_batches_give_the_value_of_the_whole(task: Any) -> None:
     assert together["accuracy"] == pytest.approx(expected)
 
 
-def test_bits_per_character_of_words_count_letters_and_the_following_space() -> None:
-    task = make_task(FakeVocabulary(["a", "four", "fives"], "word"))
+def test_bits_per_character_of_words_count_letters_and_a_space() -> None:
+    task = make_task(FakeVocabulary([".", "four", "fives"], "word"))
     model = PlainModel(3)
     nn.init.zeros_(model.table)
-    targets = torch.tensor([[0, 1], [2, 2]])  # 2 + 5 + 6 + 6 = 19 characters
+    targets = torch.tensor([[0, 1], [2, 2]])  # 1 + 5 + 6 + 6 = 18 characters
     found = evaluate(task, model.eval(), [TokenBatch(targets, targets)])
-    assert found["bits_per_character"] == pytest.approx(4 * math.log2(3) / 19)
+    assert found["bits_per_character"] == pytest.approx(4 * math.log2(3) / 18)
 
 
 def test_bits_per_character_of_bytes_count_characters_not_bytes() -> None:
@@ -331,16 +333,16 @@ def test_a_prompt_that_cannot_be_written_is_refused_at_once(task: Any) -> None:
         make_task(FakeVocabulary(LETTERS), prompt="q")
 
 
-@pytest.mark.parametrize(("tokens", "start"), [(list("ab\n "), 2), (list("ab "), 2), (list("ab"), 0)])
-def test_an_empty_prompt_starts_after_a_line_break_or_a_space(tokens: list[str], start: int) -> None:
+@pytest.mark.parametrize(("tokens", "start"), [(list("a.\n "), 2), (list(".b "), 2), (list("a."), 1), (list("ab"), 0)])
+def test_an_empty_prompt_starts_after_a_line_break_or_a_space_or_a_sentence(tokens: list[str], start: int) -> None:
     task, model = make_task(FakeVocabulary(tokens)), PlainModel(len(tokens))
     assert text_of(task, model, length=1, temperature=0.0) == tokens[int(model.table[start].argmax())]
 
 
 def test_words_are_separated_as_the_vocabulary_does() -> None:
-    task = make_task(FakeVocabulary(["the", "cat", "sat"], "word"))
-    assert text_of(task, Script([1, 2, 0], 3), prompt="the", length=3) == "the cat sat the"
-    assert text_of(task, Script([0, 1], 3), length=2) == "the cat"
+    task = make_task(FakeVocabulary(["the", "cat", "sat", "."], "word"))
+    assert text_of(task, Script([1, 2, 3, 0], 4), prompt="the", length=4) == "the cat sat. the"
+    assert text_of(task, Script([0, 1], 4), length=2) == "the cat"
 
 
 def test_characters_of_several_bytes_appear_whole() -> None:
@@ -352,7 +354,7 @@ def test_characters_of_several_bytes_appear_whole() -> None:
 def test_an_incomplete_character_at_the_end_is_marked() -> None:
     text = text_of(make_task(BYTES), Script([97, 0xE2, 0x82], 256), length=3, prompt="é")
     assert text == "éa�"
-    assert TokenDecoder(BYTES, None).finish() == ""
+    assert TokenDecoder(BYTES, []).finish() == ""
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
