@@ -156,11 +156,8 @@ def _preview(name: str, values: dict[str, Any]) -> None:
     from dlcli.data.images import ImageData
     from dlcli.data.tables import TableData
     from dlcli.data.text import TextData
-    from dlcli.spec import DataSpec
 
-    data: DataModule = DATA.build(
-        {"name": name, **values}, spec=DataSpec(sequence_length=values.get("sequence_length")), label=name
-    )
+    data: DataModule = DATA.build({"name": name, **values}, label=name)
     typer.echo()
     for heading, text in data.describe().items():
         typer.echo(f"{heading:<10} {text}")

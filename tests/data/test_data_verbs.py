@@ -51,7 +51,8 @@ def test_list_names_every_data_set():
     assert "no download" in result.output
 
 
-def test_list_says_what_is_here(small_file):
+@pytest.mark.usefixtures("small_file")
+def test_list_says_what_is_here():
     assert "in the mirror" in call("list").output
 
 
@@ -98,7 +99,8 @@ def test_data_without_files(name):
     assert "nothing to verify" in call("verify", name).output
 
 
-def test_preview_of_a_text(small_file):
+@pytest.mark.usefixtures("small_file")
+def test_preview_of_a_text():
     output = call("info", "time_machine", "--preview").output
     assert "765 tokens" in output
     assert "the time machine the time machine" in output

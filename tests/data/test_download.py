@@ -162,12 +162,12 @@ def test_a_transfer_that_stalls_is_given_up(server, folders, monkeypatch):
     monkeypatch.setattr(download, "TRIES", 1)
     with pytest.raises(DataError, match=r"stalled after \d+ of 102,400 bytes"):
         fetch(remote(server, "drip"))
-    with pytest.raises(DataError, match="no answer|broke off after 0 of"):
+    with pytest.raises(DataError, match=r"no answer|broke off after 0 of"):
         fetch(remote(server, "slow"))
     assert left_over(folders) == []
 
 
-def test_nobody_listens(folders):
+def test_nobody_listens():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -244,7 +244,7 @@ def test_a_cache_in_an_odd_place(server, folders, monkeypatch):
 
 
 def test_a_full_disk_is_a_resource_error(server, folders, monkeypatch):
-    def full(*arguments):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(download.os, "replace", full)
@@ -261,7 +261,7 @@ def test_a_place_that_cannot_hold_the_file(server, folders):
 
 
 def test_an_interrupt_leaves_no_file(server, folders, monkeypatch):
-    def interrupted(*arguments):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(download.os, "replace", interrupted)

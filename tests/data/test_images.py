@@ -91,11 +91,12 @@ def small_mnist(tmp_path, monkeypatch):
     paths = [tmp_path / f"file{index}" for index in range(4)]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    monkeypatch.setattr(mnist, "fetch_all", lambda name: (paths, "mirror"))
+    monkeypatch.setattr(mnist, "fetch_all", lambda _: (paths, "mirror"))
     return paths
 
 
-def test_training_pictures_are_split(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_training_pictures_are_split():
     data = Mnist(**OPTIONS)
     assert {split: len(tensors[0]) for split, tensors in data.tensors.items()} == {"train": 80, "val": 20, "test": 10}
     assert data.spec.defined() == {"input_shape": (1, 28, 28), "num_outputs": 10, "num_classes": 10}
@@ -110,7 +111,8 @@ def test_training_pictures_are_split(small_mnist):
     assert data.source == "mirror"
 
 
-def test_labels_stay_with_their_pictures(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_labels_stay_with_their_pictures():
     label_of = {picture.numpy().tobytes(): index % 10 for index, picture in enumerate(pictures(100))}
     data = FashionMnist(**OPTIONS)
     for split in ("train", "val"):
@@ -119,13 +121,15 @@ def test_labels_stay_with_their_pictures(small_mnist):
     assert data.label_names[9] == "ankle boot"
 
 
-def test_without_a_validation_part_the_test_pictures_validate(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_without_a_validation_part_the_test_pictures_validate():
     data = Mnist(**{**OPTIONS, "val_size": 0})
     assert len(data.tensors["train"][0]) == 100
     assert torch.equal(data.tensors["val"][0], data.tensors["test"][0])
 
 
-def test_nothing_to_train_on_is_refused(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_nothing_to_train_on_is_refused():
     with pytest.raises(ConfigError, match=r"data.val_size=100: expected less than the 100 training pictures"):
         Mnist(**{**OPTIONS, "val_size": 100})
 
@@ -141,7 +145,8 @@ def test_labels_must_fit_the_pictures(small_mnist):
         Mnist(**OPTIONS)
 
 
-def test_normalised_pixels_have_mean_0_and_deviation_1(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_normalised_pixels_have_mean_0_and_deviation_1():
     data = Mnist(**OPTIONS)
     batches = data.batches("train", order="sequential")
     images = torch.cat([batches[index].images for index in range(len(batches))])
@@ -151,14 +156,16 @@ def test_normalised_pixels_have_mean_0_and_deviation_1(small_mnist):
     assert float(images.std()) == pytest.approx(1, abs=1e-4)
 
 
-def test_plain_pixels_are_between_0_and_1(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_plain_pixels_are_between_0_and_1():
     data = Mnist(**{**OPTIONS, "normalize": False})
     batch = data.batches("test", order="sequential")[0]
     assert torch.allclose(batch.images, pictures(10, seed=1).unsqueeze(1) / 255)
     assert torch.equal(batch.labels, torch.arange(10))
 
 
-def test_resizing_changes_the_shape(small_mnist):
+@pytest.mark.usefixtures("small_mnist")
+def test_resizing_changes_the_shape():
     data = Mnist(**{**OPTIONS, "resize": 14})
     batch = data.batches("train", order="shuffled", seed=1)[0]
     assert data.spec.input_shape == (1, 14, 14) == batch.images.shape[1:]

@@ -35,7 +35,8 @@ def offline(monkeypatch):
     monkeypatch.setattr(shakespeare, "read_remote", unreachable)
 
 
-def test_the_stand_in_is_announced(offline, caplog):
+@pytest.mark.usefixtures("offline")
+def test_the_stand_in_is_announced(caplog):
     with caplog.at_level(logging.WARNING, "dlcli"):
         data = Shakespeare(stand_in=True, **OPTIONS)
     assert data.source == "stand-in"
@@ -46,7 +47,8 @@ def test_the_stand_in_is_announced(offline, caplog):
     assert len(data.batches("train", order="stream")) > 200
 
 
-def test_the_stand_in_can_be_refused(offline):
+@pytest.mark.usefixtures("offline")
+def test_the_stand_in_can_be_refused():
     with pytest.raises(DataError, match=r"cannot be downloaded; data.stand_in=false refuses the generated text"):
         Shakespeare(stand_in=False, **OPTIONS)
 

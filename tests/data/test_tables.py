@@ -32,13 +32,14 @@ def small_tables(tmp_path, monkeypatch):
     random = np.random.RandomState(0)
     np.savetxt(tmp_path / "boston.csv", random.rand(100, 14) * 9 + 3, delimiter=",")
     np.savetxt(tmp_path / "airfoil.dat", random.rand(100, 6) * 9 + 3, delimiter="\t")
-    monkeypatch.setattr(boston_housing, "fetch_all", lambda name: ([tmp_path / "boston.csv"], "mirror"))
-    monkeypatch.setattr(airfoil, "fetch_all", lambda name: ([tmp_path / "airfoil.dat"], "mirror"))
+    monkeypatch.setattr(boston_housing, "fetch_all", lambda _: ([tmp_path / "boston.csv"], "mirror"))
+    monkeypatch.setattr(airfoil, "fetch_all", lambda _: ([tmp_path / "airfoil.dat"], "mirror"))
     return tmp_path
 
 
+@pytest.mark.usefixtures("small_tables")
 @pytest.mark.parametrize(("kind", "features"), [(BostonHousing, 13), (Airfoil, 5)])
-def test_features_are_standardised_by_the_training_rows(small_tables, kind, features):
+def test_features_are_standardised_by_the_training_rows(kind, features):
     data = kind(**OPTIONS)
     rows, targets = data.tensors["train"]
     assert data.spec.defined() == {"input_shape": (features,), "num_outputs": 1, "num_targets": 1}
@@ -52,7 +53,8 @@ def test_features_are_standardised_by_the_training_rows(small_tables, kind, feat
     assert batch.targets.shape == (23, 1)
 
 
-def test_targets_are_standardised_when_asked(small_tables):
+@pytest.mark.usefixtures("small_tables")
+def test_targets_are_standardised_when_asked():
     data = BostonHousing(**{**OPTIONS, "standardize_targets": True})
     plain = BostonHousing(**OPTIONS)
     targets, own = data.tensors["train"][1], plain.tensors["train"][1]

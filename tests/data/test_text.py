@@ -253,7 +253,7 @@ def test_shuffling_a_part_without_a_whole_window_is_refused():
 
 
 def test_fractions_that_leave_nothing_are_refused():
-    with pytest.raises(ConfigError, match="val_fraction=0.5 and data.test_fraction=0.5: expected a sum below 1"):
+    with pytest.raises(ConfigError, match=r"val_fraction=0.5 and data.test_fraction=0.5: expected a sum below 1"):
         counting(val_fraction=0.5, test_fraction=0.5)
 
 
