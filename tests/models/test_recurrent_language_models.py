@@ -1,5 +1,7 @@
 """rnn, lstm and gru: their cells, options and messages. What all language models share is in test_catalogue_models."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -141,14 +143,25 @@ def test_initial_logits_are_small_so_that_the_loss_begins_at_log_of_the_vocabula
     for changes in ({}, {"embedding_size": H, "tie_embedding": True}):
         logits = build(LSTM, **changes)(tokens())
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens().flatten())
-        assert loss.item() == pytest.approx(torch.tensor(float(V)).log().item(), abs=0.3)
+        assert loss.item() == pytest.approx(math.log(V), abs=0.3)
 
 
-def test_embedding_rows_begin_with_length_about_one():
+@pytest.mark.parametrize(("tied", "std"), [(False, 1.0), (True, 1 / math.sqrt(128))])
+def test_scale_of_the_initial_embedding(tied, std):
     torch.manual_seed(0)
-    options = {"hidden_size": 4, "num_layers": 1, "dropout": 0.0, "tie_embedding": False, "bidirectional": False}
-    lengths = LSTM(vocab_size=500, embedding_size=128, **options).embedding.weight.norm(dim=1)
-    assert lengths.mean().item() == pytest.approx(1, abs=0.05)
+    options = {"num_layers": 1, "dropout": 0.0, "tie_embedding": tied, "bidirectional": False}
+    weight = LSTM(vocab_size=500, embedding_size=128, hidden_size=128, **options).embedding.weight
+    assert weight.std().item() == pytest.approx(std, rel=0.03)
+    assert abs(weight.mean().item()) < 4 * std / math.sqrt(weight.numel())
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_initial_recurrence_and_output_are_uniform(cls):
+    model = build(cls, hidden_size=64)
+    for name, parameter in [*model.recurrence.named_parameters(), *model.output.named_parameters()]:
+        assert parameter.abs().max() <= 1 / 8, name
+        if parameter.numel() > 400:
+            assert parameter.std().item() == pytest.approx(1 / 8 / math.sqrt(3), rel=0.05), name
 
 
 @pytest.mark.parametrize(("embedding_size", "shown"), [(None, "null"), (5, "5")])
