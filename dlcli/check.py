@@ -55,7 +55,8 @@ def group_problems(group: str, values: Any) -> list[str]:
         signature = registry.signature(name)
     except ConfigError as error:
         return error.problems
-    options = {key: kind for key, kind in signature.items() if key not in SIZES}
+    # The data decide the sizes: of another group's parameters, those are not options.
+    options = signature if group == DATA.group else {k: kind for k, kind in signature.items() if k not in SIZES}
     problems = []
     for key, value in values.items():
         if key == "name":

@@ -129,6 +129,7 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path]) -> Compos
         assert isinstance(raw, dict)
         raw.pop("hydra")
         _refuse_resolvers(raw)
+        OmegaConf.set_struct(tree, False)
         del tree["hydra"]
         config = OmegaConf.to_container(tree, resolve=True, throw_on_missing=False)
     except ConfigError:
@@ -233,7 +234,9 @@ def parse_values(overrides: Sequence[str], text_keys: Collection[str] = ()) -> d
         try:
             override = OverridesParser.create().parse_override(text)
             simple = not (override.is_add() or override.is_delete() or override.is_sweep_override())
-            values[override.key_or_group] = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))["value"]  # type: ignore[index,call-overload]
+            values[override.key_or_group] = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))[
+                "value"
+            ]  # type: ignore[index,call-overload]
         except Exception:
             simple = False
         if not simple:

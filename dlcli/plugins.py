@@ -60,7 +60,9 @@ def _add_module(name: str) -> list[Path]:
     except (ImportError, ValueError):
         spec = None
     if spec is None or spec.origin is None:
-        raise ConfigError(f"--plugin {name}: no such file, folder or importable module; check the spelling and the path")
+        raise ConfigError(
+            f"--plugin {name}: no such file, folder or importable module; check the spelling and the path"
+        )
     origin = Path(spec.origin)
     if not spec.submodule_search_locations:
         add_plugin_file(origin, name)

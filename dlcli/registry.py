@@ -128,7 +128,7 @@ class Registry:
         sizes = spec.defined() if spec else {}
         values = {key: value for key, value in config.items() if key != "name"}
         for parameter in self.signature(name):
-            if parameter in SIZES:
+            if parameter in SIZES and parameter not in values:
                 if parameter not in sizes:
                     raise ConfigError(missing_size(self.group, name, parameter, label, tuple(sizes)))
                 values[parameter] = sizes[parameter]

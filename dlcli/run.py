@@ -21,17 +21,19 @@ import dlcli
 from dlcli import checkpoint, runtime
 from dlcli.config import Composed
 from dlcli.data.base import DataModule
+from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
+from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import read_json, write_json
+from dlcli.run_records import process_record, read_json, write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
-from dlcli.trainers.evaluation import converted, evaluate, evaluating, scalars
+from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
@@ -58,8 +60,9 @@ class Run:
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
-        if trainer["precision"] == "fp64":
-            self.model.double()
+        self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
+        if self.dtype is not None:
+            self.model.to(self.dtype)
         self.model.to(self.device)
         self.data.to(self.device)
         self.trainer = TRAINERS.build(trainer)
@@ -101,10 +104,11 @@ class Run:
         """The first training batch forward and backward; returns the losses by network. Changes no parameter."""
         order = "stream" if self.task.carries_state(self.model) else "shuffled"
         batch = self.data.batches("train", order=order, seed=self.seed, epoch=0)[0]  # type: ignore[arg-type]
-        networks = {name: self.model if name == "model" else self.model.get_submodule(name) for name in self.task.trains}
+        networks = {
+            name: self.model if name == "model" else self.model.get_submodule(name) for name in self.task.trains
+        }
         losses = {}
-        dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
-        for loss in self.task.training_step({"model": self.model, **networks}, converted(batch, dtype)):
+        for loss in self.task.training_step({"model": self.model, **networks}, converted(batch, self.dtype)):
             loss.value.backward()  # type: ignore[no-untyped-call]
             losses["loss" if loss.network == "model" else f"{loss.network}_loss"] = loss.value.item()
         self.model.zero_grad()
@@ -132,8 +136,8 @@ class Run:
             return
         state = torch.get_rng_state()
         order = "stream" if self.task.carries_state(self.model) else "sequential"
-        batch = self.data.batches(split, order=order)[0]  # type: ignore[arg-type]
-        with torch.no_grad(), evaluating(networks):
+        batch = converted(self.data.batches(split, order=order)[0], self.dtype)  # type: ignore[arg-type]
+        with torch.no_grad(), evaluating(networks["model"]):
             shown = self.task.preview(networks, batch)
         torch.set_rng_state(state)
         for tag, value in shown.items():
@@ -214,11 +218,13 @@ class Run:
             split, _, name = key.partition("/")
             if split == "train":
                 metrics["train"][name] = value
-        dtype = torch.float64 if self.config["trainer"]["precision"] == "fp64" else None
         networks = {"model": self.model}
+        loop = state["loop"]
+        if loop["best"] is not None and self.config["trainer"].get("limit_eval_batches") is None:
+            metrics[loop["best"]["metric"].partition("/")[0]] = loop["best"]["metrics"]  # of these very weights
         for split in self.data.splits:
-            if split != "train":
-                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=dtype)
+            if split not in metrics:
+                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=self.dtype)
                 metrics[split] = scalars(measured)
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
@@ -276,19 +282,19 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         "label_names": list(run.data.label_names) if run.data.label_names else None,
     }
     write_json(run.directory / "spec.json", record)
-    if run.data.vocabulary is not None:
+    if isinstance(run.data.vocabulary, Vocabulary):
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
     run.summary = {
         "status": "running",
-        **{"steps": 0, "epochs": 0, "seconds": 0.0, "parameters": run.parameters, "best": None, "metrics": {}},
+        "steps": 0, "epochs": 0, "seconds": 0.0, "parameters": run.parameters, "best": None, "metrics": {},
         "data_source": run.data.source,
         "command": command,
         "choices": dict(run.choices),
         "plugins": run.plugins,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **runtime.process_record(),
+        **process_record(),
         "versions": {"dlcli": dlcli.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
-        "git_commit": runtime.git_commit(),
+        "git_commit": runtime.git_commit(Path.cwd()),
     }
     run.tracker = Tracker(run.directory)
     run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
@@ -313,7 +319,7 @@ def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), 
         run.say(note)
     run.directory = directory
     run.resume_state = state
-    run.summary = {**read_json(directory / "summary.json"), **runtime.process_record()}
+    run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
     (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"])

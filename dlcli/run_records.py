@@ -110,6 +110,13 @@ def find(text: str, run_dir: Path) -> Path:
     raise ConfigError(f"no run '{text}' in {run_dir}; {'did you mean' if near else 'there are'} {_some(near or names)}")
 
 
+def process_record() -> dict[str, Any]:
+    """What ``status`` needs to know whether the process that trains is still there."""
+    import psutil
+
+    return {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": socket.gethostname()}
+
+
 def _some(names: list[str], most: int = 4) -> str:
     """The latest few of many names."""
     shown = ", ".join(names[-most:])

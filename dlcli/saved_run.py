@@ -64,8 +64,7 @@ class SavedRun:
         problems = check(self.config, self.choices, list(directories))
         if problems:
             raise ConfigError(problems + self._plugin_hint(problems))
-        sizes = self.record["sizes"]
-        self.spec = DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
+        self.spec = spec_from(self.record["sizes"])
         self.device = runtime.resolve_device(device)
         state = self._load(which)
         self.step = int(state["loop"]["step"])
@@ -82,7 +81,7 @@ class SavedRun:
     @cached_property
     def data(self) -> DataModule:
         """The run's data, or those named by an override; they must define the sizes that the model was built for."""
-        data: DataModule = DATA.build(self.config["data"], *([self.vocabulary] if self.vocabulary else []))
+        data: DataModule = DATA.build(self.config["data"])
         for size, value in data.spec.defined().items():
             built_for = getattr(self.spec, size)
             if size != "sequence_length" and built_for is not None and value != built_for:
@@ -132,6 +131,12 @@ class SavedRun:
         if plugins and any("is not registered" in problem for problem in problems):
             return [f"run {self.directory.name} was trained with {' '.join(f'--plugin {name}' for name in plugins)}"]
         return []
+
+
+def spec_from(sizes: Mapping[str, Any]) -> DataSpec:
+    """The sizes that ``spec.json`` holds."""
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
+    return DataSpec(**values)
 
 
 def initialise_from(model: nn.Module, text: str, run_dir: Path) -> str:

@@ -67,7 +67,11 @@ def test_an_own_folder_comes_before_ours(tmp_path: Path) -> None:
 def _lines(model: str) -> list[str]:
     from dlcli.catalogue import entries
 
-    return [f"{key}: {value if value is not None else 'null'}\n" for key, value in entries("model")[model].content().items() if key != "name"]
+    return [
+        f"{key}: {value if value is not None else 'null'}\n"
+        for key, value in entries("model")[model].content().items()
+        if key != "name"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,10 @@ def _lines(model: str) -> list[str]:
         ("seed=-1", "seed=-1: expected a whole number"),
         ("trainer.precision=fp8", "trainer.precision=fp8: expected one of fp32"),
         ("trainer.eval_every=sometimes", "trainer.eval_every=sometimes: expected a number of steps"),
-        ("trainer.monitor=val/acuracy", "trainer.monitor=val/acuracy: task 'language_modeling' does not measure it; did you mean val/accuracy"),
+        (
+            "trainer.monitor=val/acuracy",
+            "trainer.monitor=val/acuracy: task 'language_modeling' does not measure it; did you mean val/accuracy",
+        ),
         ("trainer.monitor=dev/loss", "does not measure it"),
         ("model=[lstm,gru]", "model=.*: expected the name of one model"),
         ("model=null", "model=null: expected the name of one model"),
@@ -172,7 +179,9 @@ def test_change_values_allows_only_what_it_is_told() -> None:
     config = {"trainer": {"max_steps": 10}, "seed": 0}
     assert change_values(config, ["trainer.max_steps=20"], {"trainer.max_steps"})["trainer"]["max_steps"] == 20
     assert config["trainer"]["max_steps"] == 10
-    with pytest.raises(ConfigError, match=r"model.hidden_size cannot change when a run is resumed; only trainer.max_steps"):
+    with pytest.raises(
+        ConfigError, match=r"model.hidden_size cannot change when a run is resumed; only trainer.max_steps"
+    ):
         change_values(config, ["model.hidden_size=3"], {"trainer.max_steps"})
 
 

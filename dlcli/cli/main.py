@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dlcli.cli import completion, doctor, evaluate, runs, sample, show, tensorboard, train
+from dlcli.cli import completion, data, doctor, evaluate, runs, sample, show, tensorboard, train
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
 
@@ -56,6 +56,7 @@ app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 app.command("list", epilog=list_verb.EXAMPLE)(list_verb.list_choices)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
+app.add_typer(data.app, name="data")
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)

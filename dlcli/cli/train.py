@@ -34,9 +34,7 @@ def train(
         str | None,
         typer.Option(metavar="RUN", help="Continue a run (path, prefix or latest).", show_default=False),
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")] = False,
     config_dir: ConfigDir = None,
     plugin: Plugin = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -66,9 +64,7 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
     return Run(composed, plugins=plugins, quiet=quiet)
 
 
-def start_run(
-    overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool
-) -> Any:
+def start_run(overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
     """Compose and check, then begin a run with a folder of its own."""
     from dlcli import runtime
     from dlcli.config import compose
@@ -80,9 +76,7 @@ def start_run(
     return start(composed, command=command, plugins=plugins, quiet=quiet)
 
 
-def resume_run(
-    text: str, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool
-) -> Any:
+def resume_run(text: str, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
     """Open a run to continue it, with other budgets if the overrides say so."""
     from dlcli import runtime
     from dlcli.catalogue import load_yaml
@@ -116,7 +110,7 @@ def _dry_run(run: Any) -> None:
         print(line)
     print()
     for name, parameter in run.model.named_parameters():
-        print(f"  {name:<40} {str(tuple(parameter.shape)):>20} {parameter.numel():>12,}")
+        print(f"  {name:<40} {tuple(parameter.shape)!s:>20} {parameter.numel():>12,}")
     print(f"  {'all':<40} {'':>20} {run.parameters:>12,}")
     print()
     for name, value in run.try_batch().items():

@@ -16,7 +16,7 @@ class MeanAbsoluteError(Metric):
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:  # type: ignore[override]
         """predictions and targets of one shape."""
-        total = (predictions.double() - targets.double()).abs().sum()
+        total = (predictions.detach().double() - targets.double()).abs().sum()
         self.state = self.state.to(total.device) + torch.stack([total, torch.full_like(total, targets.numel())])
 
     def compute(self) -> float:
@@ -31,7 +31,7 @@ class RootMeanSquaredError(Metric):
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:  # type: ignore[override]
         """predictions and targets of one shape."""
-        total = (predictions.double() - targets.double()).square().sum()
+        total = (predictions.detach().double() - targets.double()).square().sum()
         self.state = self.state.to(total.device) + torch.stack([total, torch.full_like(total, targets.numel())])
 
     def compute(self) -> float:
@@ -52,7 +52,7 @@ class R2(Metric):
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:  # type: ignore[override]
         """predictions and targets (B, num_targets)."""
-        predictions, targets = predictions.double(), targets.double()
+        predictions, targets = predictions.detach().double(), targets.double()
         added = torch.stack(
             [
                 targets.sum(0),

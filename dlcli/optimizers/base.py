@@ -42,7 +42,7 @@ class Optimizer:
         """
         named = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
         self.names = [name for name, _ in named]
-        self.parameters = [parameter for _, parameter in named]
+        self.parameters: list[Tensor] = [parameter for _, parameter in named]
         self.base_lr = self.lr = lr
         self.weight_decay = [weight_decay if decay_biases or p.ndim >= 2 else 0.0 for p in self.parameters]
         self.fused = fused
@@ -90,10 +90,14 @@ class Optimizer:
         """Restore what ``state_dict`` returned.
 
         Raises:
-            ValueError: the state belongs to other parameters.
+            ValueError: the state belongs to other parameters or to another optimizer.
         """
-        if set(state["state"]) != set(self.names):
-            raise ValueError("the optimizer's state belongs to a network with other parameters")
+        shapes = [{n: {k: t.shape for k, t in kept.items()} for n, kept in state["state"].items()}]
+        shapes.append(
+            {n: {k: t.shape for k, t in kept.items()} for n, kept in zip(self.names, self.state, strict=True)}
+        )
+        if shapes[0] != shapes[1]:
+            raise ValueError("the optimizer's state belongs to other parameters or to another optimizer")
         self.steps = state["steps"]
         for name, kept in zip(self.names, self.state, strict=True):
             for key, tensor in kept.items():

@@ -6,7 +6,7 @@ chapter 6; GDL chapters 12 and 14.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
@@ -142,7 +142,8 @@ class LanguageModeling(Task):
         Args:
             model: a model of this task.
             prompt: the text to continue. An empty one starts after a line break, if the text has any, else a space,
-                else the first token of the vocabulary.
+                else a full stop, else the
+                first token of the vocabulary.
             length: tokens to generate.
             temperature: below 1 more likely tokens, above 1 more surprising ones; 0 always takes the likeliest.
             top_k: draw from this many likeliest tokens only; None for all.
@@ -164,27 +165,29 @@ class LanguageModeling(Task):
 
     def _start_token(self) -> int:
         tokens = list(self.vocabulary.tokens)
-        return next((tokens.index(text) for text in ("\n", " ") if text in tokens), 0)
+        return next((tokens.index(text) for text in ("\n", " ", ".") if text in tokens), 0)
 
-    def _write(self, model: nn.Module, columns: Iterator[Tensor], ids: list[int], num_samples: int) -> Iterator[str]:
-        """The text of the prompt's ``ids`` and of the columns (num_samples, 1) that are generated after it."""
-        prompt, last = self.vocabulary.decode(ids) if ids else "", ids[-1] if ids else None
+    def _write(self, model: nn.Module, columns: Iterator[Tensor], prompt: list[int], num_samples: int) -> Iterator[str]:
+        """The text of the prompt and of the columns (num_samples, 1) of tokens that are generated after it."""
         with evaluating(model):
             if num_samples == 1:
-                yield from filter(None, [prompt])
-                yield from self._pieces((int(column) for column in columns), last)
+                yield from self._pieces(prompt, (int(column) for column in columns))
                 return
             rows = torch.cat(list(columns), 1).tolist()  # (num_samples, length)
         for index, row in enumerate(rows):
             if index:
                 yield SEPARATOR
-            yield prompt + "".join(self._pieces(iter(row), last))
+            yield "".join(self._pieces(prompt, row))
 
-    def _pieces(self, tokens: Iterator[int], last: int | None) -> Iterator[str]:
-        decoder = TokenDecoder(self.vocabulary, last)
+    def _pieces(self, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
+        decoder = TokenDecoder(self.vocabulary, prompt)
+        if decoder.prompt:
+            yield decoder.prompt
         for token in tokens:
-            yield from filter(None, [decoder.add(token)])
-        yield from filter(None, [decoder.finish()])
+            if piece := decoder.add(token):
+                yield piece
+        if rest := decoder.finish():
+            yield rest
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """A short text drawn with the default options, under the tag "sample"."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlcli.data.base import DataModule
+from dlcli.functional.inference import evaluating
 from dlcli.tasks.base import Networks, Task
 
 
@@ -44,7 +43,10 @@ def evaluate(
     batches = data.batches(split, order="stream" if carries else "sequential")
     metrics = task.metrics()
     carry: tuple[Tensor, ...] | None = None
-    with evaluating(networks), autocast or contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        for network in networks.values():
+            stack.enter_context(evaluating(network))
+        stack.enter_context(autocast or contextlib.nullcontext())
         for index in range(min(len(batches), limit or len(batches))):
             batch = converted(batches[index], dtype)
             if carry is not None:
@@ -60,20 +62,6 @@ def converted(batch: Any, dtype: torch.dtype | None) -> Any:
     tensors = batch._asdict()
     floats = {k: v.to(dtype) for k, v in tensors.items() if isinstance(v, Tensor) and v.is_floating_point()}
     return batch._replace(**floats)
-
-
-@contextlib.contextmanager
-def evaluating(networks: Networks) -> Iterator[None]:
-    """Evaluation mode for the networks (dropout off), and each module's own mode again afterwards."""
-    modules = list(itertools.chain.from_iterable(network.modules() for network in networks.values()))
-    modes = [module.training for module in modules]
-    for network in networks.values():
-        network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode
 
 
 def scalars(metrics: dict[str, float | Tensor]) -> dict[str, float]:

@@ -92,7 +92,6 @@ class Stepper:
                 self._collect(values, loss, len(batches))
                 carry = loss.carry
                 if not last:
-                    losses.close()
                     break
                 skipped |= not self._apply(loss.network, values, measure)
         self.step_count += 1

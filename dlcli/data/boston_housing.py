@@ -1,0 +1,36 @@
+"""Boston housing: the median price of homes from 13 features of an area.
+
+Source: D. Harrison, D. Rubinfeld, "Hedonic housing prices and the demand for clean air" (1978); DLFS chapters 2, 3, 7.
+"""
+
+from __future__ import annotations
+
+from dlcli.data.download import fetch_all
+from dlcli.data.sources import SOURCES
+from dlcli.data.tables import TableData, read_table, split_rows
+from dlcli.hyperparameters import Count, Fraction, Natural
+from dlcli.registry import DATA
+
+
+@DATA.register("boston_housing")
+class BostonHousing(TableData):
+    """506 rows, 13 features, and the median price in thousands of dollars."""
+
+    def __init__(
+        self,
+        *,
+        batch_size: Count,
+        val_fraction: Fraction,
+        test_fraction: Fraction,
+        split_seed: Natural,
+        standardize_targets: bool,
+    ):
+        paths, self.source = fetch_all("boston_housing")
+        self.fingerprint = SOURCES["boston_housing"].files[0].sha256
+        columns = read_table(paths[0], ",", columns=14, num_targets=1)
+        super().__init__(
+            split_rows(columns, val_fraction, test_fraction, split_seed),
+            batch_size=batch_size,
+            standardize_features=True,
+            standardize_targets=standardize_targets,
+        )

@@ -1,0 +1,94 @@
+"""MNIST and Fashion-MNIST, read from their IDX files.
+
+Sources: Y. LeCun et al., "Gradient-based learning applied to document recognition" (1998); H. Xiao, K. Rasul,
+R. Vollgraf, "Fashion-MNIST" (2017); d2l 4.2; DLFS chapter 4; GDL chapter 8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from torch import Tensor
+
+from dlcli.data.base import permutation
+from dlcli.data.download import fetch_all
+from dlcli.data.idx import read_idx
+from dlcli.data.images import ImageData
+from dlcli.data.sources import SOURCES
+from dlcli.errors import ConfigError, DataError
+from dlcli.hyperparameters import Count, Natural
+from dlcli.registry import DATA
+
+DIGITS = [str(digit) for digit in range(10)]
+CLOTHES = [
+    "T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+]  # fmt: skip
+
+
+def load(name: str, classes: int, val_size: int, split_seed: int) -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
+    """Pictures (N, 1, 28, 28) uint8 and labels (N,) int64 of each split, and where the files came from.
+
+    ``val_size`` of the 60,000 training pictures, drawn by ``split_seed``, are the validation part. With ``val_size=0``
+    all of them are trained on, and the test pictures are the validation part too, as the books have it.
+
+    Raises:
+        DataError: a file is damaged, or pictures and labels do not belong together.
+        ConfigError: ``val_size`` leaves nothing to train on.
+    """
+    paths, source = fetch_all(name)
+    images = read_idx(paths[0], 3).unsqueeze(1)  # (N, 1, H, W)
+    labels = read_labels(paths[1], len(images), classes)  # (N,)
+    test = read_idx(paths[2], 3).unsqueeze(1)
+    tested = test, read_labels(paths[3], len(test), classes)
+    if val_size >= len(images):
+        raise ConfigError(f"data.val_size={val_size}: expected less than the {len(images):,} training pictures")
+    if val_size == 0:
+        return {"train": (images, labels), "val": tested, "test": tested}, source
+    order = permutation(len(images), split_seed, 0)
+    held_out, kept = order[:val_size].sort().values, order[val_size:].sort().values
+    return {"train": (images[kept], labels[kept]), "val": (images[held_out], labels[held_out]), "test": tested}, source
+
+
+def read_labels(file: Path, count: int, classes: int) -> Tensor:
+    """The labels (count,) int64 of an IDX file.
+
+    Raises:
+        DataError: another number of labels, or a label that is no class.
+    """
+    labels = read_idx(file, 1).long()
+    if len(labels) != count:
+        raise DataError(f"{file}: {len(labels):,} labels for {count:,} pictures")
+    if labels.max() >= classes:
+        index = int((labels >= classes).nonzero()[0])
+        raise DataError(f"{file}: label {int(labels[index])} of picture {index}; expected 0 to {classes - 1}")
+    return labels
+
+
+def fingerprint(name: str) -> str:
+    """The SHA-256 over the checksums of the data set's files."""
+    return hashlib.sha256("".join(file.sha256 for file in SOURCES[name].files).encode()).hexdigest()
+
+
+@DATA.register("mnist")
+class Mnist(ImageData):
+    """Handwritten digits."""
+
+    def __init__(
+        self, *, batch_size: Count, val_size: Natural, split_seed: Natural, normalize: bool, resize: Count | None
+    ):
+        splits, self.source = load("mnist", len(DIGITS), val_size, split_seed)
+        self.fingerprint = fingerprint("mnist")
+        super().__init__(splits, DIGITS, 255, batch_size=batch_size, normalize=normalize, resize=resize)
+
+
+@DATA.register("fashion_mnist")
+class FashionMnist(ImageData):
+    """Pictures of clothes."""
+
+    def __init__(
+        self, *, batch_size: Count, val_size: Natural, split_seed: Natural, normalize: bool, resize: Count | None
+    ):
+        splits, self.source = load("fashion_mnist", len(CLOTHES), val_size, split_seed)
+        self.fingerprint = fingerprint("fashion_mnist")
+        super().__init__(splits, CLOTHES, 255, batch_size=batch_size, normalize=normalize, resize=resize)

@@ -1,0 +1,181 @@
+"""The remote files of every data set: where they come from, how large they are, and their checksums. Torch-free.
+
+Paths are those of a mirror folder (``DLCLI_DATA_MIRROR``), and of the cache, which is laid out in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One published file. ``addresses`` are tried in order; whatever arrives must have this SHA-256 (hex)."""
+
+    path: str
+    sha256: str
+    size: int  # bytes
+    addresses: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders."""
+        return self.path.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What people should know before they use the data, and its files (none if nothing is downloaded)."""
+
+    description: str
+    homepage: str
+    licence: str
+    files: tuple[RemoteFile, ...] = ()
+
+
+GITHUB = "https://raw.githubusercontent.com"
+D2L = "https://d2l-data.s3-accelerate.amazonaws.com"
+D2L_HISTORY = f"{GITHUB}/d2l-ai/d2l-zh/275424e773b849a94a9d0902144390dad8776d1e/data"
+DLFS = f"{GITHUB}/SethHWeidman/DLFS_code/f4ec4de43049ef990d0f4ddece81223cef3a0e91"
+CHAR_RNN = f"{GITHUB}/karpathy/char-rnn/6f9487a6fe5b420b7ca9afb0d7c078e37c1d1b4e"
+JBROWNLEE = f"{GITHUB}/jbrownlee/Datasets/d20fcb6402ae34e653d4513b00f39257bb37ed7f"
+MNIST = ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist")
+FASHION_MNIST = (f"{GITHUB}/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion",)
+
+
+def _idx_files(folder: str, servers: tuple[str, ...], files: dict[str, tuple[int, str]]) -> tuple[RemoteFile, ...]:
+    return tuple(
+        RemoteFile(f"{folder}/{name}", sha256, size, tuple(f"{server}/{name}" for server in servers))
+        for name, (size, sha256) in files.items()
+    )
+
+
+SOURCES: dict[str, Dataset] = {
+    "shakespeare": Dataset(
+        "about 40,000 lines from Shakespeare's plays (tinyshakespeare), 1,115,394 characters",
+        "https://github.com/karpathy/char-rnn",
+        "the text is in the public domain",
+        (
+            RemoteFile(
+                "tinyshakespeare/input.txt",
+                "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+                1_115_394,
+                (f"{CHAR_RNN}/data/tinyshakespeare/input.txt",),
+            ),
+        ),
+    ),
+    "shakespeare_100k": Dataset(
+        "99,993 characters in the manner of Shakespeare",
+        "https://github.com/SethHWeidman/DLFS_code",
+        "the text is in the public domain; the repository is under the MIT licence",
+        (
+            RemoteFile(
+                "shakespeare-100k/input.txt",
+                "c879e55c5e318b9d978064e246306e01d60be15a50f64d9438daeaeacbc119e8",
+                99_993,
+                (f"{DLFS}/06_rnns/input.txt",),
+            ),
+        ),
+    ),
+    "time_machine": Dataset(
+        "The Time Machine by H. G. Wells, 178,979 characters",
+        "https://d2l.ai/chapter_recurrent-neural-networks/text-sequence.html",
+        "the text is in the public domain",
+        (
+            RemoteFile(
+                "time-machine/timemachine.txt",
+                "8424dbd9532ac81f7e5f0b6add90e6952baea29158309d7d1bf3884f4e12c516",
+                178_979,
+                (f"{D2L}/timemachine.txt", f"{D2L_HISTORY}/timemachine.txt"),
+            ),
+        ),
+    ),
+    "text": Dataset("your own text file, or a folder of .txt files", "", "yours"),
+    "mnist": Dataset(
+        "70,000 handwritten digits, 28x28 grey",
+        "http://yann.lecun.com/exdb/mnist/",
+        "not stated by its authors (Y. LeCun, C. Cortes, C. Burges)",
+        _idx_files(
+            "mnist",
+            MNIST,
+            {
+                "train-images-idx3-ubyte.gz": (
+                    9_912_422,
+                    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                ),
+                "train-labels-idx1-ubyte.gz": (
+                    28_881,
+                    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                ),
+                "t10k-images-idx3-ubyte.gz": (
+                    1_648_877,
+                    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                ),
+                "t10k-labels-idx1-ubyte.gz": (
+                    4_542,
+                    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                ),
+            },
+        ),
+    ),
+    "fashion_mnist": Dataset(
+        "70,000 pictures of clothes in 10 classes, 28x28 grey",
+        "https://github.com/zalandoresearch/fashion-mnist",
+        "MIT (Zalando SE)",
+        _idx_files(
+            "fashion-mnist",
+            FASHION_MNIST,
+            {
+                "train-images-idx3-ubyte.gz": (
+                    26_421_880,
+                    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                ),
+                "train-labels-idx1-ubyte.gz": (
+                    29_515,
+                    "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                ),
+                "t10k-images-idx3-ubyte.gz": (
+                    4_422_102,
+                    "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                ),
+                "t10k-labels-idx1-ubyte.gz": (
+                    5_148,
+                    "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+                ),
+            },
+        ),
+    ),
+    "digits": Dataset(
+        "1,797 handwritten digits, 8x8 grey; they come with scikit-learn, so nothing is downloaded",
+        "https://archive.ics.uci.edu/dataset/80",
+        "CC BY 4.0 (E. Alpaydin, C. Kaynak)",
+    ),
+    "boston_housing": Dataset(
+        "506 areas of Boston: 13 features and the median house price. Its feature B is built on the share of Black "
+        "residents and is ethically problematic: use the data to check a book's numbers only",
+        "http://lib.stat.cmu.edu/datasets/boston",
+        "not stated (StatLib)",
+        (
+            RemoteFile(
+                "boston-housing/housing.csv",
+                "2682ca02e83b89467d7d0cdcbde7c0cc4d2566119be8ce8d84dad4f0fa20859a",
+                41_295,
+                (f"{JBROWNLEE}/housing.csv",),
+            ),
+        ),
+    ),
+    "airfoil": Dataset(
+        "1,503 wind-tunnel tests of airfoils: 5 features and the sound pressure level",
+        "https://archive.ics.uci.edu/dataset/291",
+        "CC BY 4.0 (T. Brooks, D. Pope, M. Marcolini; NASA)",
+        (
+            RemoteFile(
+                "airfoil/airfoil_self_noise.dat",
+                "74c75fd71783f1e6b71f8a622b993dc592897a97cd689c5090a07147a1b097b3",
+                59_984,
+                (f"{D2L}/airfoil_self_noise.dat", f"{D2L_HISTORY}/airfoil_self_noise.dat"),
+            ),
+        ),
+    ),
+    "synthetic_regression": Dataset("a linear function plus noise, generated", "", "none needed"),
+}

@@ -1,0 +1,67 @@
+"""Batches of parameters that one call of a fused or foreach kernel can move.
+
+A kernel takes lists of tensors and one weight decay. The lists stay the same from step to step, so they are built once
+and kept until another set of parameters has gradients; only the gradients are gathered anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dlcli.optimizers.base import Optimizer
+
+
+class Batch:
+    """Parameters of one device, dtype and weight decay, and lists of their state by key, in the same order."""
+
+    def __init__(self, parameters: list[nn.Parameter], states: list[dict[str, Tensor]], weight_decay: float):
+        self.parameters: list[Tensor] = list(parameters)
+        self.weight_decay = weight_decay
+        self.state = {key: [state[key] for state in states] for key in states[0]}
+        self.strides = [parameter.stride() for parameter in parameters]
+
+    def gradients(self) -> list[Tensor]:
+        """The present gradients, each laid out in memory like its parameter: the kernels go by memory, not by index."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        if [gradient.stride() for gradient in gradients] != self.strides:  # type: ignore[union-attr]
+            return [torch.empty_like(p).copy_(p.grad) for p in self.parameters]  # type: ignore[arg-type]
+        return gradients  # type: ignore[return-value]
+
+
+class Batches:
+    """The batches of an optimizer's parameters that have gradients."""
+
+    def __init__(self, optimizer: Optimizer):
+        self.optimizer = optimizer
+        self.indices: list[int] = []  # of the parameters that the batches below were built for
+        self.batches: list[Batch] = []
+        self.scattered: list[int] = []  # parameters with gaps in memory, such as slices, which no kernel can walk
+
+    def run(self, indices: list[int], kernel: Callable[[Batch, list[Tensor]], None]) -> None:
+        """Call ``kernel(batch, gradients)`` for each batch of the parameters with these indices."""
+        if indices != self.indices:
+            self._build(indices)
+        for batch in self.batches:
+            kernel(batch, batch.gradients())
+        optimizer = self.optimizer
+        for i in self.scattered:
+            gradient = optimizer.parameters[i].grad
+            assert gradient is not None
+            optimizer.update(optimizer.parameters[i], gradient, optimizer.state[i], optimizer.weight_decay[i])
+
+    def _build(self, indices: list[int]) -> None:
+        parameters, decay, state = self.optimizer.parameters, self.optimizer.weight_decay, self.optimizer.state
+        self.indices, self.scattered = indices, []
+        alike: dict[tuple[torch.device, torch.dtype, float], list[int]] = {}
+        for i in indices:
+            if torch.empty_like(parameters[i]).stride() != parameters[i].stride():
+                self.scattered.append(i)
+            else:
+                alike.setdefault((parameters[i].device, parameters[i].dtype, decay[i]), []).append(i)
+        self.batches = [
+            Batch([parameters[i] for i in group], [state[i] for i in group], weight_decay)
+            for (_, _, weight_decay), group in alike.items()
+        ]

@@ -1,0 +1,122 @@
+"""The reader gives the same logits whatever a model offers, and never reads past a context."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlcli.functional.generation import TokenReader
+
+VOCABULARY = 5
+
+
+class Plain(nn.Module):
+    """Logits that depend on every token and on its place: a plain user's model, forward(tokens) only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, VOCABULARY)
+        self.read: list[int] = []  # tokens in each call
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.read.append(tokens.shape[1])
+        return (self.embedding(tokens) * torch.arange(1, tokens.shape[1] + 1)[None, :, None]).cumsum(1)
+
+
+class Limited(Plain):
+    context = 6
+
+
+class Cached(Limited):
+    """The same function with a cache: the running sum and the number of tokens in it."""
+
+    def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
+        return torch.zeros(batch_size, 1, VOCABULARY), torch.zeros(1)
+
+    def forward(self, tokens: Tensor, state: tuple[Tensor, ...] | None = None):  # type: ignore[override]
+        if state is None:
+            return super().forward(tokens)
+        self.read.append(tokens.shape[1])
+        total, count = state
+        places = torch.arange(1, tokens.shape[1] + 1) + count
+        if places[-1] > self.context:
+            raise ValueError("past the context")
+        sums = total + (self.embedding(tokens) * places[None, :, None]).cumsum(1)
+        return sums, (sums[:, -1:], count + tokens.shape[1])
+
+
+class Recurrent(Cached):
+    context = None  # type: ignore[assignment]
+    recurrent = True
+
+    def forward(self, tokens: Tensor, state: tuple[Tensor, ...] | None = None):  # type: ignore[override]
+        assert state is not None
+        self.read.append(tokens.shape[1])
+        total, count = state
+        places = torch.arange(1, tokens.shape[1] + 1) + count
+        sums = total + (self.embedding(tokens) * places[None, :, None]).cumsum(1)
+        return sums, (sums[:, -1:], count + tokens.shape[1])
+
+
+def logits_of(reader: TokenReader, tokens: Tensor, prompt: int) -> list[Tensor]:
+    """Feed the first ``prompt`` tokens at once and the rest one by one."""
+    return [
+        reader.feed(tokens[:, :prompt]),
+        *[reader.feed(tokens[:, i : i + 1]) for i in range(prompt, len(tokens[0]))],
+    ]
+
+
+@pytest.fixture
+def tokens() -> Tensor:
+    return torch.randint(VOCABULARY, (3, 15), generator=torch.Generator().manual_seed(0))
+
+
+def test_a_plain_model_reads_everything_again(tokens: Tensor) -> None:
+    model = Plain()
+    found = logits_of(TokenReader(model, 3), tokens, prompt=4)
+    assert model.read == list(range(4, 16))
+    for i, logits in enumerate(found):
+        torch.testing.assert_close(logits, model(tokens[:, : 4 + i])[:, -1].detach())
+
+
+def test_a_plain_model_with_a_context_reads_its_last_tokens(tokens: Tensor) -> None:
+    model = Limited()
+    found = logits_of(TokenReader(model, 3), tokens, prompt=4)
+    assert model.read == [4, 5, *[6] * 10]
+    torch.testing.assert_close(found[-1], model(tokens[:, -6:])[:, -1].detach())
+
+
+def test_a_cache_reads_each_token_once_and_starts_again_from_the_last_half(tokens: Tensor) -> None:
+    model = Cached()
+    found = logits_of(TokenReader(model, 3), tokens, prompt=4)
+    #                     4 5 6 | full: 3, 4, 5, 6 | again, and again
+    assert model.read == [4, 1, 1, 3, 1, 1, 1, 3, 1, 1, 1, 3]
+    starts = [0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12]
+    for i, (start, logits) in enumerate(zip(starts, found, strict=True)):
+        torch.testing.assert_close(logits, model(tokens[:, start : 4 + i])[:, -1].detach())
+
+
+def test_a_prompt_longer_than_the_context_is_cut_to_its_last_half(tokens: Tensor) -> None:
+    model = Cached()
+    logits = TokenReader(model, 3).feed(tokens)
+    torch.testing.assert_close(logits, model(tokens[:, -3:])[:, -1].detach())
+
+
+def test_a_prompt_that_just_fills_the_context_is_read_whole(tokens: Tensor) -> None:
+    model = Cached()
+    TokenReader(model, 3).feed(tokens[:, :6])
+    assert model.read == [6]
+
+
+def test_a_context_of_one_token_works(tokens: Tensor) -> None:
+    model = Cached()
+    model.context = 1
+    logits_of(TokenReader(model, 3), tokens, prompt=1)
+    assert model.read == [1] * 15
+
+
+def test_a_recurrent_model_reads_each_token_once_without_limit(tokens: Tensor) -> None:
+    model = Recurrent()
+    found = logits_of(TokenReader(model, 3), tokens, prompt=7)
+    assert model.read == [7, *[1] * 8]
+    assert found[-1].shape == (3, VOCABULARY)
+    assert not found[-1].requires_grad
