@@ -38,9 +38,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def search_path(config_dir: list[Path] | None, plugin: list[str] | None) -> list[Path]:
-    """The folders of YAML files to search before ours; registers the plug-ins' Python files on the way."""
-    from dlcli import plugins
+    """The folders of YAML files to search before ours; registers the plug-ins' Python files on the way.
 
+    Raises:
+        ConfigError: a folder or a plug-in that does not exist.
+    """
+    from dlcli import plugins
+    from dlcli.errors import ConfigError
+
+    for directory in config_dir or []:
+        if not directory.is_dir():
+            raise ConfigError(f"{directory}: no such folder of configurations")
     return [*(config_dir or []), *plugins.load(plugin or [])]
 
 

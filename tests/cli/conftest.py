@@ -138,7 +138,7 @@ def make_run():
         directory = folder / name
         directory.mkdir(parents=True)
         (directory / "config.yaml").write_text("seed: 0\n")
-        (directory / "last.pt").write_bytes(b"\0" * 2000)
+        (directory / "last.pt").write_bytes(b"\0" * 200_000)
         content = {
             "status": "finished",
             "host": socket.gethostname(),
