@@ -234,9 +234,8 @@ def parse_values(overrides: Sequence[str], text_keys: Collection[str] = ()) -> d
         try:
             override = OverridesParser.create().parse_override(text)
             simple = not (override.is_add() or override.is_delete() or override.is_sweep_override())
-            values[override.key_or_group] = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))[
-                "value"
-            ]  # type: ignore[index,call-overload]
+            plain: Any = OmegaConf.to_container(OmegaConf.create({"value": override.value()}))
+            values[override.key_or_group] = plain["value"]
         except Exception:
             simple = False
         if not simple:

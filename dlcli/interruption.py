@@ -1,4 +1,4 @@
-"""Signals that end a run politely: the first is noted, so that a step can finish and be saved; the second ends at once."""
+"""Signals that end a run politely: the first lets a step finish and be saved, a second ends the process at once."""
 
 from __future__ import annotations
 

@@ -17,8 +17,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-import dlcli
-from dlcli import checkpoint, runtime
+from dlcli import __version__, checkpoint, runtime
 from dlcli.config import Composed
 from dlcli.data.base import DataModule
 from dlcli.data.text import Vocabulary
@@ -34,6 +33,7 @@ from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
 from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.weights import initialise_from
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
@@ -175,7 +175,8 @@ class Run:
         return self.interruption.received is not None
 
     def leave_interrupted(self, step: int) -> NoReturn:
-        assert self.interruption.received is not None and self.directory is not None
+        assert self.interruption.received is not None
+        assert self.directory is not None
         raise Interrupted(
             f"stopped at step {step}, saved; continue with: dlcli train --resume {self.directory}",
             self.interruption.received,
@@ -268,8 +269,6 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         raise ConfigError(f"run_dir={parent}: cannot be written to; choose another folder with run_dir=…")
     run = Run(composed, plugins=plugins, quiet=quiet)
     if composed.config["init_from"] is not None:
-        from dlcli.saved_run import initialise_from
-
         run.say(initialise_from(run.model, composed.config["init_from"], parent))
     label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
     run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
@@ -286,14 +285,19 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
     run.summary = {
         "status": "running",
-        "steps": 0, "epochs": 0, "seconds": 0.0, "parameters": run.parameters, "best": None, "metrics": {},
+        "steps": 0,
+        "epochs": 0,
+        "seconds": 0.0,
+        "parameters": run.parameters,
+        "best": None,
+        "metrics": {},
         "data_source": run.data.source,
         "command": command,
         "choices": dict(run.choices),
         "plugins": run.plugins,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **process_record(),
-        "versions": {"dlcli": dlcli.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        "versions": {"dlcli": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "git_commit": runtime.git_commit(Path.cwd()),
     }
     run.tracker = Tracker(run.directory)

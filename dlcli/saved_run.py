@@ -1,4 +1,4 @@
-"""Saved runs: opened for evaluation, sampling and the Python API, or taken as initial weights."""
+"""Saved runs: opened for evaluation, sampling and the Python API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA, TASKS
 from dlcli.run import build_model
-from dlcli.run_records import find, read_json
+from dlcli.run_records import read_json
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Task
 from dlcli.trainers.evaluation import evaluate, scalars
@@ -137,26 +137,3 @@ def spec_from(sizes: Mapping[str, Any]) -> DataSpec:
     """The sizes that ``spec.json`` holds."""
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
     return DataSpec(**values)
-
-
-def initialise_from(model: nn.Module, text: str, run_dir: Path) -> str:
-    """Copy the weights of a saved run into ``model`` where names and shapes agree. Returns what happened, in words.
-
-    Raises:
-        ConfigError: no such run, or no tensor fits. DataError: the checkpoint is damaged.
-    """
-    directory = find(text, run_dir)
-    best = directory / "best.pt"
-    state = checkpoint.load(best) if best.exists() else checkpoint.load_latest(directory)[0]
-    weights: Mapping[str, Any] = state.get("ema", state["model"])
-    own = model.state_dict()
-    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
-    if not fitting:
-        raise ConfigError(f"init_from={text}: no tensor of run {directory.name} fits the model; use the same model")
-    model.load_state_dict({**own, **fitting})
-    left = sorted(set(own) - set(fitting))
-    unused = sorted(set(weights) - set(fitting))
-    parts = [f"init_from {directory.name}: {len(fitting)} of {len(own)} tensors loaded"]
-    parts += [f"not loaded (fresh): {', '.join(left)}"] if left else []
-    parts += [f"not used: {', '.join(unused)}"] if unused else []
-    return "; ".join(parts)

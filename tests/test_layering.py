@@ -18,15 +18,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dlcli"
 
 TIERS = (
-    {"errors", "hyperparameters", "spec", "tensorboard_events"},
+    {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
     {"check", "plugins", "run_records", "distributed", "layers", "scratch"},
+    {"weights"},
     {"config", "models", "data", "metrics", "optimizers", "schedulers"},
     {"tasks"},
     {"trainers"},
     {"run"},
+    {"saved_run"},
     {"cli"},
-    {"completion"},
+    {"api", "completion"},
     {"__init__", "__main__"},
 )
 """A new unit must be entered here: as low as what it imports allows."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlcli import catalogue
 from dlcli.data.sources import SOURCES, Dataset, RemoteFile
 from dlcli.errors import ConfigError, DataError, suggestion
 from dlcli.registry import DATA
@@ -16,6 +15,7 @@ from dlcli.registry import DATA
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dlcli import catalogue
     from dlcli.data.base import DataModule
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ def list_data() -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "what", "files"):
         table.add_column(heading, no_wrap=heading != "what")
+    from dlcli import catalogue
+
     for entry in catalogue.entries("data").values():
         dataset = SOURCES.get(entry.content()["name"])
         table.add_row(entry.name, entry.description, _summary(dataset) if dataset else "")
@@ -119,6 +121,8 @@ def _find(name: str) -> tuple[catalogue.Entry, Dataset]:
     Raises:
         ConfigError: no such data set.
     """
+    from dlcli import catalogue
+
     known = catalogue.entries("data")
     if name not in known:
         raise ConfigError(f"no data '{name}'; {suggestion(name, known)}")

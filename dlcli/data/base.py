@@ -53,12 +53,12 @@ class DataModule:
 
     Class attributes, read from the source before anything is imported:
         provides: the sizes of DataSpec that this source defines.
-        splits: the splits that it has.
+        splits: the splits that it has; an instance may have more or fewer than its class.
         unit: what is counted for throughput, "samples" or "tokens".
     """
 
     provides: ClassVar[tuple[str, ...]] = ()
-    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    splits: tuple[str, ...] = ("train", "val", "test")
     unit: ClassVar[str] = "samples"
 
     spec: DataSpec

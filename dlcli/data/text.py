@@ -146,7 +146,7 @@ class TextData(DataModule):
     """
 
     provides: ClassVar[tuple[str, ...]] = ("vocab_size", "sequence_length")
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    splits: tuple[str, ...] = ("train", "val")
     unit: ClassVar[str] = "tokens"
 
     def __init__(
@@ -173,7 +173,7 @@ class TextData(DataModule):
         ends = [trained, len(tokens) - int(len(tokens) * test_fraction)]
         parts = dict(zip(shares, tokens.tensor_split(ends), strict=True))
         self.parts = {split: part for split, part in parts.items() if shares[split] > 0}
-        self.splits = tuple(self.parts)  # type: ignore[misc]  # a test part only if it was asked for
+        self.splits = tuple(self.parts)  # a test part only if it was asked for
         self.spec = DataSpec(vocab_size=len(self.vocabulary), sequence_length=sequence_length)
         self._check_lengths(sequence_length)
 

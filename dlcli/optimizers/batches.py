@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlcli.optimizers.base import Optimizer
 
@@ -17,8 +17,8 @@ from dlcli.optimizers.base import Optimizer
 class Batch:
     """Parameters of one device, dtype and weight decay, and lists of their state by key, in the same order."""
 
-    def __init__(self, parameters: list[nn.Parameter], states: list[dict[str, Tensor]], weight_decay: float):
-        self.parameters: list[Tensor] = list(parameters)
+    def __init__(self, parameters: list[Tensor], states: list[dict[str, Tensor]], weight_decay: float):
+        self.parameters = parameters
         self.weight_decay = weight_decay
         self.state = {key: [state[key] for state in states] for key in states[0]}
         self.strides = [parameter.stride() for parameter in parameters]

@@ -153,7 +153,8 @@ class Stepper:
 
     @torch.no_grad()
     def _average(self) -> None:
-        assert self.averaged is not None and self.ema_decay is not None
+        assert self.averaged is not None
+        assert self.ema_decay is not None
         decay = min(self.ema_decay, (1 + self.step_count) / (10 + self.step_count))
         torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), 1 - decay)
         for kept, current in zip(self.averaged.buffers(), self.model.buffers(), strict=True):

@@ -1,0 +1,36 @@
+"""Weights of one run as the initial weights of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dlcli import checkpoint
+from dlcli.errors import ConfigError
+from dlcli.run_records import find
+
+
+def initialise_from(model: nn.Module, text: str, run_dir: Path) -> str:
+    """Copy the weights of a saved run into ``model`` where names and shapes agree. Returns what happened, in words.
+
+    Raises:
+        ConfigError: no such run, or no tensor fits. DataError: the checkpoint is damaged.
+    """
+    directory = find(text, run_dir)
+    best = directory / "best.pt"
+    state = checkpoint.load(best) if best.exists() else checkpoint.load_latest(directory)[0]
+    weights: Mapping[str, Any] = state.get("ema", state["model"])
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        raise ConfigError(f"init_from={text}: no tensor of run {directory.name} fits the model; use the same model")
+    model.load_state_dict({**own, **fitting})
+    left = sorted(set(own) - set(fitting))
+    unused = sorted(set(weights) - set(fitting))
+    parts = [f"init_from {directory.name}: {len(fitting)} of {len(own)} tensors loaded"]
+    parts += [f"not loaded (fresh): {', '.join(left)}"] if left else []
+    parts += [f"not used: {', '.join(unused)}"] if unused else []
+    return "; ".join(parts)
