@@ -40,6 +40,9 @@ def run(arguments: list[str]) -> int:
 
         print("\n".join(candidates(arguments[1:])))
         return 0
+    if not arguments or arguments == ["--help"]:
+        print((Path(__file__).parent / "cli" / "help.txt").read_text(encoding="utf-8"), end="")
+        return 0
     if arguments[:1] == ["--version"]:
         print(f"dlcli {__version__}")
         return 0
@@ -52,7 +55,7 @@ def run(arguments: list[str]) -> int:
     try:
         command = get_command(app)
         _lighten(command)
-        with command.make_context("dlcli", arguments or ["--help"]) as context:
+        with command.make_context("dlcli", arguments) as context:
             command.invoke(context)
         return 0
     except typer.Exit as error:

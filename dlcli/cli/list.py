@@ -45,26 +45,16 @@ def list_choices(
         import json
 
         fields = ("group", "name", "description", "source")
-        rows = [{**{field: getattr(entry, field) for field in fields}, "file": str(entry.file)} for entry in found]
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        records = [{**{field: getattr(entry, field) for field in fields}, "file": str(entry.file)} for entry in found]
+        print(json.dumps(records, indent=2, ensure_ascii=False))
         return
     if not found:
         matching = f" matches '{glob}'" if glob else " is there"
         raise ConfigError(f"no {group or 'choice'}{matching}; see 'dlcli list{f' {group}' if glob else ''}'")
-    own = "" if all(entry.file.is_relative_to(CONFIGS) for entry in found) else "  (own)"
-    lines = table(
-        [
-            (
-                f"  {entry.name}{own if not entry.file.is_relative_to(CONFIGS) else ''}",
-                entry.description,
-                entry.source,
-            )
+    for number, name in enumerate(dict.fromkeys(entry.group for entry in found)):
+        rows = [
+            ("", entry.name + ("" if entry.file.is_relative_to(CONFIGS) else " (own)"), entry.description, entry.source)
             for entry in found
+            if entry.group == name
         ]
-    ).split("\n")
-    previous = None
-    for entry, line in zip(found, lines, strict=True):
-        if entry.group != previous:
-            print(f"{'' if previous is None else chr(10)}{entry.group}")
-            previous = entry.group
-        print(line)
+        print(f"{chr(10) if number else ''}{name}\n{table(rows, cut=group is None)}")

@@ -1,15 +1,18 @@
 """The Typer application: which verbs there are, in the order of the help.
 
 A verb's module is light: it imports torch, Hydra, rich and the like inside its function, so that the help, a
-listing and a typo cost no more than Typer itself.
+listing and a typo cost no more than Typer itself. The help of ``dlcli`` alone is kept in ``help.txt``, which saves
+Typer's import too; after a change ``python -m dlcli.cli.main`` writes it anew (a test compares).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from dlcli.cli import completion, data, doctor, evaluate, runs, sample, show, tensorboard, train
 from dlcli.cli import list as list_verb
@@ -44,7 +47,10 @@ app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, epilog
 
 @app.callback()
 def dlcli(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Train, compare, understand and scale deep-learning models from one small command line."""
+    """Train, compare, understand and scale deep-learning models from one small command line.
+
+    Each verb explains itself: dlcli train --help
+    """
 
 
 # Verbs that train and use models.
@@ -60,3 +66,13 @@ app.add_typer(data.app, name="data")
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
+
+
+def top_level_help() -> str:
+    """What Typer prints for ``dlcli --help``, on a terminal of 80 columns."""
+    command = get_command(app)
+    return command.get_help(typer.Context(command, info_name="dlcli", max_content_width=80, terminal_width=80)) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "help.txt").write_text(top_level_help(), encoding="utf-8")

@@ -6,9 +6,7 @@ import shutil
 import sys
 from collections import namedtuple
 
-import pytest
-
-pytest.importorskip("dlcli.data.download", reason="the data's downloads are not there")
+from dlcli.data.sources import SOURCES
 
 
 def test_a_good_machine(dlcli):
@@ -30,8 +28,6 @@ def test_a_run_folder_that_cannot_be_made(dlcli, tmp_path):
 
 
 def test_folders_of_data(dlcli, tmp_path, monkeypatch):
-    from dlcli.data.sources import SOURCES
-
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DLCLI_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setenv("DLCLI_DATA_MIRROR", str(tmp_path / "none"))

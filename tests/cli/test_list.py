@@ -8,8 +8,8 @@ def test_one_group_is_an_aligned_table(dlcli, own):
     assert (code, err) == (0, "")
     assert out.split("\n") == [
         "model",
-        "  fake_large  (own)  A wide network.  nowhere, section 2",
-        "  fake_wider  (own)  Wider still.",
+        "  fake_large (own)  A wide network.  nowhere, section 2",
+        "  fake_wider (own)  Wider still.",
         "",
     ]
 
