@@ -41,7 +41,7 @@ def text_event(step: int, tag: str, text: str) -> Any:
     literal = "\n".join("    " + line for line in text.split("\n"))
     tensor = TensorProto(
         dtype=DT_STRING,
-        tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+        tensor_shape=TensorShapeProto(),  # a scalar: a list would be drawn as a table
         string_val=[literal.encode("utf-8", "replace")],
     )
     return _event(step, Summary.Value(tag=tag, metadata=create_summary_metadata(None, None), tensor=tensor))

@@ -8,6 +8,7 @@ A log is not worth a training run: when the disk is full, there is one warning, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -36,13 +37,15 @@ class Tracker:
     """
 
     def __init__(self, directory: Path | None, offsets: Mapping[str, int] | None = None):
+        self._logs: list[_Log] = []
         self._metrics: _Log | None = None
         self._events: _Log | None = None
         self._event_writer: Any = None
         self._step = 0
         if directory is not None:
-            self._metrics = _open(Path(directory) / METRICS, _whole_lines, offsets)
-            self._events = _open(Path(directory) / EVENTS, tensorboard_events.whole_records, offsets)
+            self._metrics = _Log(Path(directory) / METRICS, _whole_lines, offsets)
+            self._events = _Log(Path(directory) / EVENTS, tensorboard_events.whole_records, offsets)
+            self._logs = [self._metrics, self._events]
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One line ``{"step": …, "time": …, **values}`` and one event.
@@ -52,117 +55,109 @@ class Tracker:
         self._step = step
         now = time.time()
         numbers = {tag: value if type(value) is int else float(value) for tag, value in values.items()}
-        if self._metrics is not None:
-            self._metrics = self._metrics.append(_line({"step": step, "time": now, **numbers}))
-        if self._events is not None:
+        if self._metrics is not None and self._metrics.on:
+            self._metrics.append(_line({"step": step, "time": now, **numbers}))
+        if self._events is not None and self._events.on:
             self._add(tensorboard_events.scalars_event(step, now, numbers))
 
     def text(self, step: int, tag: str, text: str) -> None:
         """A text for TensorBoard, shown as it is (no Markdown)."""
-        if self._events is not None:
+        if self._events is not None and self._events.on:
             self._add(tensorboard_events.text_event(step, tag, text))
 
     def image(self, step: int, tag: str, image: Any) -> None:
         """An image for TensorBoard: a tensor or array of uint8, (3, H, W) or (1, H, W)."""
-        if self._events is not None:
+        if self._events is not None and self._events.on:
             self._add(tensorboard_events.image_event(step, tag, image))
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The run's line in TensorBoard's HParams tab: its flat configuration and final metrics. Once, at the end."""
-        if self._events is not None:
+        if self._events is not None and self._events.on:
             for event in tensorboard_events.hparams_events(self._step, config, metrics):
                 self._add(event)
 
     def flush(self) -> None:
         """Bring both logs to the disk. What was written is in the files at once, for others to read."""
-        self._metrics = self._metrics and self._metrics.sync()
-        self._events = self._events and self._events.sync()
+        for log in self._logs:
+            log.sync()
 
     def offsets(self) -> dict[str, int]:
         """The length of each log in bytes, after bringing it to the disk: a part of every checkpoint."""
         self.flush()
-        return {log.path.name: log.size for log in (self._metrics, self._events) if log is not None}
+        return {log.path.name: log.size for log in self._logs}
 
     def close(self) -> None:
         """Flush and end both logs; later calls write nothing."""
         self.flush()
-        for log in (self._metrics, self._events):
-            if log is not None:
-                log.close()
-        self._metrics = self._events = None
+        for log in self._logs:
+            log.close()
 
     def _add(self, event: Any) -> None:
+        assert self._events is not None
         if self._event_writer is None:
             from tensorboard.summary.writer.record_writer import RecordWriter
 
-            self._event_writer = RecordWriter(SimpleNamespace(write=self._append_event))
-            if self._events is not None and self._events.size == 0:
-                self._add(tensorboard_events.first_event())
+            self._event_writer = RecordWriter(SimpleNamespace(write=self._events.append))
+            if self._events.size == 0:
+                self._event_writer.write(tensorboard_events.first_event().SerializeToString())
         self._event_writer.write(event.SerializeToString())
-
-    def _append_event(self, record: bytes) -> None:
-        self._events = self._events and self._events.append(record)
 
 
 class _Log:
-    """A file that grows by whole records. A method that fails warns once and returns None: the log is off."""
+    """A file that grows by whole records. The first failure warns and switches it off; its length stays known."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, whole: Callable[[Path], int], offsets: Mapping[str, int] | None):
         self.path = path
+        self.on = True
+        self.size = 0 if offsets is None else offsets.get(path.name, 0)
         self.descriptor = -1  # opened by the first record
-        self.size = path.stat().st_size if path.exists() else 0
+        try:
+            present = path.stat().st_size if path.exists() else 0
+            if self.size > present:
+                missing = self.size - present
+                logger.warning("%s: the last %d bytes that the checkpoint knows of are missing", path, missing)
+            if offsets is None or self.size > present:
+                self.size = whole(path) if present else 0
+            if self.size < present:
+                os.truncate(path, self.size)
+        except OSError as error:
+            self._switch_off(error)
 
-    def append(self, record: bytes) -> _Log | None:
+    def append(self, record: bytes) -> None:
+        if not self.on:
+            return
         try:
             if self.descriptor < 0:
                 self.descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
             rest = memoryview(record)
             while rest:
                 rest = rest[os.write(self.descriptor, rest) :]
+            self.size += len(record)
         except OSError as error:
-            self._off(error)
-            return None
-        self.size += len(record)
-        return self
+            self._switch_off(error)
 
-    def sync(self) -> _Log | None:
+    def sync(self) -> None:
+        if self.descriptor < 0:
+            return
         try:
-            if self.descriptor >= 0:
-                os.fsync(self.descriptor)
+            os.fsync(self.descriptor)
         except OSError as error:
-            self._off(error)
-            return None
-        return self
+            self._switch_off(error)
 
     def close(self) -> None:
+        self.on = False
         if self.descriptor >= 0:
             os.close(self.descriptor)
+            self.descriptor = -1
 
-    def _off(self, error: OSError) -> None:
+    def _switch_off(self, error: OSError) -> None:
         reason = error.strerror or error
         logger.warning("%s: cannot be written (%s); training goes on without this log", self.path, reason)
-        if self.descriptor >= 0:
-            try:
+        with contextlib.suppress(OSError):
+            if self.descriptor >= 0:
                 os.ftruncate(self.descriptor, self.size)  # without the record that did not fit
-                os.close(self.descriptor)
-            except OSError:
-                pass
-
-
-def _open(path: Path, whole: Callable[[Path], int], offsets: Mapping[str, int] | None) -> _Log | None:
-    """The log at ``path``, cut back to its offset, or to its whole records if it is shorter or has no offset."""
-    try:
-        if path.exists():
-            size = path.stat().st_size
-            wanted = size if offsets is None else offsets.get(path.name, 0)
-            if wanted > size:
-                logger.warning("%s: the last %d bytes that the checkpoint knows of are missing", path, wanted - size)
-            keep = wanted if wanted < size else min(wanted, whole(path))
-            os.truncate(path, keep)
-        return _Log(path)
-    except OSError as error:
-        logger.warning("%s: cannot be continued (%s); training goes on without this log", path, error.strerror)
-        return None
+            self.close()
+        self.on = False
 
 
 def _whole_lines(path: Path) -> int:
