@@ -290,7 +290,7 @@ def save_for_ever(folder: Path) -> None:
 
 
 def test_kills_at_random_moments(tmp_path: Path) -> None:
-    generator, kills, torn, step, done = random.Random(0), 40, 0, 0, tmp_path / "done"
+    generator, kills, torn, step, done = random.Random(0), 30, 0, 0, tmp_path / "done"
     done.touch()
     for _ in range(kills):
         process = start_in_fork(save_for_ever, tmp_path)
