@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 import traceback
 import warnings
 import zipfile
@@ -30,6 +31,7 @@ from torch import nn
 from dlcli import checkpoint
 from dlcli.checkpoint import FORMAT_VERSION, load, load_latest, save
 from dlcli.errors import DataError, ResourceError
+from tests.support.kill_server import start_in_fork
 
 
 def state_at(step: int) -> dict[str, Any]:
@@ -275,6 +277,39 @@ def test_a_crash_at_any_point_leaves_a_checkpoint_at_most_one_save_old(
         shutil.rmtree(folder)
         points += 1
     assert points > 30
+
+
+def save_for_ever(folder: Path) -> None:
+    """Go on from the newest checkpoint, and note each save that has returned."""
+    step = load_latest(folder)[0]["loop"]["step"] if (folder / "last.pt").exists() else 0
+    done = os.open(folder / "done", os.O_WRONLY | os.O_CREAT)
+    while True:
+        step += 1
+        save(folder / "last.pt", {**state_at(step), "ballast": torch.full((200_000,), float(step))}, keep_previous=True)
+        os.pwrite(done, f"{step:9}".encode(), 0)  # at once: a reader never sees a part
+
+
+def test_kills_at_random_moments(tmp_path: Path) -> None:
+    generator, kills, torn, step, done = random.Random(0), 30, 0, 0, tmp_path / "done"
+    done.touch()
+    for _ in range(kills):
+        process = start_in_fork(save_for_ever, tmp_path)
+        while int(done.read_text() or 0) <= step:
+            assert process.is_alive()
+            time.sleep(0.001)
+        time.sleep(generator.random() * 0.05)
+        process.kill()
+        process.join()
+        torn += any(".tmp-" in file.name for file in tmp_path.iterdir())
+        returned = int(done.read_text())
+        state, file, note = load_latest(tmp_path)
+        assert (file.name, note) == ("last.pt", None)
+        assert state["loop"]["step"] >= returned > step, "every kill finds progress, and no save that returned is lost"
+        step = state["loop"]["step"]
+        assert_equal(state["ballast"], torch.full((200_000,), float(step)))
+    assert torn >= kills / 4, "the kills hit the writing"
+    save(tmp_path / "last.pt", state_at(0), keep_previous=True)
+    assert sorted(os.listdir(tmp_path)) == ["done", "last.pt", "previous.pt"]
 
 
 def test_the_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,124 @@
+"""TensorBoard events as protocol buffers, and the records of an event file. Needs no torch and starts no thread.
+
+Importing this module is cheap; the first event imports TensorBoard's protocol buffers (about 0.2 s).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def first_event() -> Any:
+    """The event that every file begins with."""
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    return Event(wall_time=time.time(), file_version="brain.Event:2")
+
+
+def scalars_event(step: int, wall_time: float, values: Mapping[str, float]) -> Any:
+    """One event for all scalars of a step."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    items = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    return Event(wall_time=wall_time, step=step, summary=Summary(value=items))
+
+
+def text_event(step: int, tag: str, text: str) -> Any:
+    """A text that is shown as it is: TensorBoard reads Markdown, where indented lines are literal."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.compat.proto.types_pb2 import DT_STRING
+    from tensorboard.plugins.text.metadata import create_summary_metadata
+
+    literal = "\n".join("    " + line for line in text.split("\n"))
+    tensor = TensorProto(
+        dtype=DT_STRING,
+        tensor_shape=TensorShapeProto(),  # a scalar: a list would be drawn as a table
+        string_val=[literal.encode("utf-8", "replace")],
+    )
+    return _event(step, Summary.Value(tag=tag, metadata=create_summary_metadata(None, None), tensor=tensor))
+
+
+def image_event(step: int, tag: str, image: Any) -> Any:
+    """A PNG of a uint8 array or tensor of shape (3, H, W) or (1, H, W).
+
+    Raises:
+        ValueError: another shape or type of numbers.
+    """
+    import numpy as np
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    array = np.asarray(image.cpu() if hasattr(image, "cpu") else image)  # (C, H, W)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[0] not in (1, 3) or 0 in array.shape:
+        raise ValueError(
+            f"image '{tag}' has shape {array.shape} of {array.dtype}; expected (3, H, W) or (1, H, W) of uint8"
+        )
+    channels, height, width = array.shape
+    picture = Image.fromarray(array[0] if channels == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    content = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=stream.getvalue())
+    return _event(step, Summary.Value(tag=tag, image=content))
+
+
+def hparams_events(step: int, config: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Any]:
+    """A finished session of the HParams tab: its configuration and, as scalars ``final/…``, its final metrics.
+
+    There is no experiment record on purpose. TensorBoard takes the columns of all runs from the first such record that
+    it meets, so that the options and metrics of other models would be missing; without one it shows the union.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import metadata
+    from tensorboard.plugins.hparams.api_pb2 import STATUS_SUCCESS
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
+    now = time.time()
+    start = SessionStartInfo(start_time_secs=now)
+    for key, value in config.items():
+        if isinstance(value, bool):
+            start.hparams[key].bool_value = value
+        elif isinstance(value, int | float) and math.isfinite(value):
+            start.hparams[key].number_value = value
+        elif value is not None:
+            start.hparams[key].string_value = str(value)
+    end = SessionEndInfo(end_time_secs=now, status=STATUS_SUCCESS)
+    values = [
+        Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(content), tensor=metadata.NULL_TENSOR)
+        for tag, content in (
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
+            (metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
+        )
+    ]
+    final = {f"final/{name}": value for name, value in metrics.items()}
+    return [*(_event(step, value) for value in values), scalars_event(step, now, final)]
+
+
+def _event(step: int, value: Any) -> Any:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Event(wall_time=time.time(), step=step, summary=Summary(value=[value]))
+
+
+def whole_records(path: Path) -> int:
+    """How many bytes of an event file are whole records. A record is its length, a checksum, the data, a checksum."""
+    size, end = path.stat().st_size, 0
+    with open(path, "rb") as file:
+        while True:
+            file.seek(end)
+            header = file.read(8)
+            if len(header) < 8:
+                return end
+            following = end + 8 + 4 + struct.unpack("<Q", header)[0] + 4
+            if following > size:
+                return end
+            end = following
