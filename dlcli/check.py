@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Lt
-
 from dlcli import catalogue
 from dlcli.errors import ConfigError, suggestion
-from dlcli.hyperparameters import accepts, describe
+from dlcli.hyperparameters import Ge, Lt, accepts, describe
 from dlcli.registry import DATA, MODELS, REGISTRIES, TASKS, missing_size
 from dlcli.spec import SIZES
 

@@ -25,12 +25,13 @@ class Composed:
     files: list[Path] = field(default_factory=list)
 
 
-def compose(overrides: Sequence[str], directories: Iterable[Path] = ()) -> Composed:
+def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_files: bool = False) -> Composed:
     """Compose the defaults, the data's suggestions, the experiment and the overrides, and check the result.
 
     Args:
         overrides: Hydra overrides as typed, ``group=choice`` or ``group.key=value``.
         directories: people's own folders of YAML files, searched before ours.
+        list_files: also find out which files were composed (takes Hydra as long again).
 
     Raises:
         ConfigError: everything that is wrong, one line each.
@@ -48,12 +49,12 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = ()) -> Compo
     if problems:
         # Report what is wrong with the options too, as far as the rest can be composed.
         try:
-            composed = _compose_with_hydra(prepared, directories)
+            composed = _compose_with_hydra(prepared, directories, list_files)
             problems += check(composed.config, composed.choices, directories)
         except ConfigError as error:
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
-    composed = _compose_with_hydra(prepared, directories)
+    composed = _compose_with_hydra(prepared, directories, list_files)
     problems = check(composed.config, composed.choices, directories)
     if problems:
         raise ConfigError(problems)
@@ -107,7 +108,7 @@ def _group_problem(group: str, value: Any, directories: list[Path]) -> str | Non
     return None
 
 
-def _compose_with_hydra(overrides: list[str], directories: list[Path]) -> Composed:
+def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
     from hydra.core.plugins import Plugins
@@ -124,7 +125,7 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path]) -> Compos
     try:
         tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
         choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}
-        defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults
+        defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults if list_files else []
         raw = OmegaConf.to_container(tree, resolve=False)
         assert isinstance(raw, dict)
         raw.pop("hydra")

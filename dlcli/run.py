@@ -199,6 +199,7 @@ class Run:
             self.progress.stop()
             status = "stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
             self._write_summary(status=status, reason=str(error) or type(error).__name__)
+            error.run_directory = self.directory  # type: ignore[attr-defined]  # the traceback of a bug goes there
             if isinstance(error, Exception) and not isinstance(error, DlcliError) and is_out_of_memory(error):
                 raise ResourceError(
                     f"out of memory with model '{self.model_label}' at data.batch_size={self.data.batch_size}; "
@@ -300,6 +301,7 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         "versions": {"dlcli": __version__, "torch": torch.__version__, "python": sys.version.split()[0]},
         "git_commit": runtime.git_commit(Path.cwd()),
     }
+    write_json(run.directory / "summary.json", run.summary)
     run.tracker = Tracker(run.directory)
     run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
     return run

@@ -53,7 +53,7 @@ def test_values_keep_their_types() -> None:
 
 
 def test_files_are_listed_in_the_order_of_composition() -> None:
-    names = [f"{file.parent.name}/{file.name}" for file in compose(["data=shakespeare"]).files]
+    names = [f"{file.parent.name}/{file.name}" for file in compose(["data=shakespeare"], list_files=True).files]
     assert names[0] == "configs/config.yaml"
     assert names.index("model/lstm.yaml") < names.index("data/shakespeare.yaml")
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import pytest
-from annotated_types import Ge, Le, MinLen
 
-from dlcli.hyperparameters import Count, Duration, Fraction, Probability, accepts, describe, steps_of
+from dlcli.hyperparameters import Count, Duration, Fraction, Ge, Le, MinLen, Probability, accepts, describe, steps_of
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dlcli.data.sources import SOURCES, Dataset, RemoteFile
 from dlcli.errors import ConfigError, DataError, suggestion
-from dlcli.registry import DATA
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dlcli import catalogue
+    from dlcli.catalogue import Entry
     from dlcli.data.base import DataModule
+    from dlcli.data.sources import Dataset, RemoteFile
 
 app = typer.Typer(
     name="data",
@@ -33,11 +31,12 @@ def list_data() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dlcli import catalogue
+    from dlcli.data.sources import SOURCES
+
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "what", "files"):
         table.add_column(heading, no_wrap=heading != "what")
-    from dlcli import catalogue
-
     for entry in catalogue.entries("data").values():
         dataset = SOURCES.get(entry.content()["name"])
         table.add_row(entry.name, entry.description, _summary(dataset) if dataset else "")
@@ -50,6 +49,8 @@ def info(
     preview: Annotated[bool, typer.Option("--preview", help="Load the data and show some of them.")] = False,
 ) -> None:
     """Say where a data set comes from, its size, checksums, licence, splits and options."""
+    from dlcli.registry import DATA
+
     entry, dataset = _find(name)
     values = entry.content()
     registered = values.pop("name")
@@ -115,13 +116,14 @@ def verify(name: Name) -> None:
         raise DataError("\n".join(bad))
 
 
-def _find(name: str) -> tuple[catalogue.Entry, Dataset]:
+def _find(name: str) -> tuple[Entry, Dataset]:
     """The YAML entry of a data set and what is known of its origin.
 
     Raises:
         ConfigError: no such data set.
     """
     from dlcli import catalogue
+    from dlcli.data.sources import SOURCES, Dataset
 
     known = catalogue.entries("data")
     if name not in known:
@@ -160,6 +162,7 @@ def _preview(name: str, values: dict[str, Any]) -> None:
     from dlcli.data.images import ImageData
     from dlcli.data.tables import TableData
     from dlcli.data.text import TextData
+    from dlcli.registry import DATA
 
     data: DataModule = DATA.build({"name": name, **values}, label=name)
     typer.echo()
@@ -178,7 +181,7 @@ def _preview(name: str, values: dict[str, Any]) -> None:
     elif isinstance(data, TableData):
         features, targets = data.tensors["train"]
         typer.echo(f"the first rows as the model sees them: {features.shape[1]} features | {targets.shape[1]} targets")
-        for row, target in itertools.islice(zip(features.tolist(), targets.tolist(), strict=True), 5):
+        for row, target in zip(features[:5].tolist(), targets[:5].tolist(), strict=True):
             typer.echo(" ".join(f"{value:6.2f}" for value in row) + " | " + " ".join(f"{v:.2f}" for v in target))
 
 

@@ -39,7 +39,9 @@ def show(
 
     overrides = overrides or []
     pictures = [text for text in overrides if plot and text.endswith(".png") and "=" not in text]
-    composed = compose([text for text in overrides if text not in pictures], search_path(config_dir, plugin))
+    composed = compose(
+        [text for text in overrides if text not in pictures], search_path(config_dir, plugin), list_files=True
+    )
     if plot:
         steps, rates, notes = learning_rates(composed.config)
         title = f"learning rate, scheduler={composed.choices.get('scheduler')}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dlcli.cli.options import ConfigDir, Overrides, Plugin, search_path
+from dlcli.cli.options import ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
 from dlcli.errors import ConfigError
 
 EXAMPLE = """\b
@@ -37,15 +37,20 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")] = False,
     config_dir: ConfigDir = None,
     plugin: Plugin = None,
+    run_dir: RunDir = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Train a model: compose the configuration, check it, train, measure, save."""
     command = shlex.join(["dlcli", *sys.argv[1:]])
+    if run_dir is not None and resume is None:
+        raise ConfigError(f"--run-dir says where --resume looks; for a new run write run_dir={run_dir}")
     arguments: dict[str, Any] = {"config_dirs": config_dir or [], "plugins": plugin or [], "quiet": quiet}
     if resume is not None:
+        from dlcli.run_records import find
+
         if dry_run:
             raise ConfigError("--dry-run tries a new configuration; leave out --resume")
-        resume_run(resume, overrides or [], **arguments).train()
+        resume_run(find(resume, run_folder(run_dir)), overrides or [], **arguments).train()
     elif dry_run:
         _dry_run(prepare(overrides or [], **arguments))
     else:
@@ -76,16 +81,16 @@ def start_run(overrides: list[str], *, command: str, config_dirs: list[Path], pl
     return start(composed, command=command, plugins=plugins, quiet=quiet)
 
 
-def resume_run(text: str, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
+def resume_run(
+    directory: Path, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool
+) -> Any:
     """Open a run to continue it, with other budgets if the overrides say so."""
     from dlcli import runtime
     from dlcli.catalogue import load_yaml
     from dlcli.check import check
-    from dlcli.cli.options import run_folder
     from dlcli.config import Composed, change_values
-    from dlcli.run_records import find, read_json
+    from dlcli.run_records import read_json
 
-    directory = find(text, run_folder(None))
     directories = search_path(config_dirs, plugins)
     config = change_values(load_yaml(directory / "config.yaml"), overrides, RESUMABLE)
     record = read_json(directory / "spec.json")

@@ -8,12 +8,10 @@ from __future__ import annotations
 import logging
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Lt
-
 from dlcli.data import stand_in as generated
 from dlcli.data.text import Corpus, TextData, fingerprint_of, read_remote
 from dlcli.errors import DataError
-from dlcli.hyperparameters import Count, Probability
+from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
 
 log = logging.getLogger("dlcli")

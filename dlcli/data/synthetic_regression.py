@@ -9,11 +9,10 @@ import hashlib
 from typing import Annotated
 
 import torch
-from annotated_types import MinLen
 
 from dlcli.data.base import generator
 from dlcli.data.tables import TableData
-from dlcli.hyperparameters import Count, Natural, NonNegativeFloat
+from dlcli.hyperparameters import Count, MinLen, Natural, NonNegativeFloat
 from dlcli.registry import DATA
 
 

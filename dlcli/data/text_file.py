@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Lt
-
 from dlcli.data.text import Corpus, TextData, decode_utf8, fingerprint_of
 from dlcli.errors import DataError
-from dlcli.hyperparameters import Count, Probability
+from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
 
 

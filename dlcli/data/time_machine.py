@@ -8,10 +8,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from annotated_types import Gt, Lt
-
 from dlcli.data.text import TextData, read_remote
-from dlcli.hyperparameters import Count, Probability
+from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
 
 

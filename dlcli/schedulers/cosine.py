@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from annotated_types import Ge, Le
-
-from dlcli.hyperparameters import Count, Duration, Natural, steps_of
+from dlcli.hyperparameters import Count, Duration, Ge, Le, Natural, steps_of
 from dlcli.registry import SCHEDULERS
 from dlcli.schedulers.base import Schedule
 from dlcli.schedulers.interpolation import cosine, progress

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
-
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Duration, Natural, steps_of
+from dlcli.hyperparameters import Duration, Ge, Le, Natural, steps_of
 from dlcli.registry import SCHEDULERS
 from dlcli.schedulers.base import Schedule
 from dlcli.schedulers.interpolation import cosine, linear

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from annotated_types import Ge, Le
-
-from dlcli.hyperparameters import Duration, Natural, PositiveFloat, steps_of
+from dlcli.hyperparameters import Duration, Ge, Le, Natural, PositiveFloat, steps_of
 from dlcli.registry import SCHEDULERS
 from dlcli.schedulers.base import Schedule
 from dlcli.schedulers.interpolation import linear, progress

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt
-
-from dlcli.hyperparameters import Duration, Natural, NonNegativeFloat
+from dlcli.hyperparameters import Duration, Ge, Gt, Le, Lt, Natural, NonNegativeFloat
 from dlcli.registry import SCHEDULERS
 from dlcli.schedulers.base import Schedule
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from annotated_types import Ge, Le
-
-from dlcli.hyperparameters import Duration, Fraction, Natural, steps_of
+from dlcli.hyperparameters import Duration, Fraction, Ge, Le, Natural, steps_of
 from dlcli.registry import SCHEDULERS
 from dlcli.schedulers.base import Schedule
 

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Gt, Le
 from torch import Tensor
 
 from dlcli.errors import NonFiniteError
-from dlcli.hyperparameters import Count, Duration, Natural, PositiveFloat, Probability, steps_of
+from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
 from dlcli.trainers.base import RunContext
 from dlcli.trainers.evaluation import converted, evaluate, scalars
