@@ -19,6 +19,7 @@ def test_all_entries_are_here():
         "boston_housing",
         "digits",
         "fashion_mnist",
+        "image_folder",
         "mnist",
         "shakespeare",
         "shakespeare_100k",
