@@ -99,7 +99,7 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
             problem = _group_problem(key, override.value(), directories)
             if problem:
                 problems.append(problem)
-            else:
+            elif override.value() is not None:  # experiment=null is what holds without it
                 prepared.append(text.lstrip("+"))
         else:
             prepared.append("++" + text.lstrip("+"))
