@@ -28,7 +28,7 @@ from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import process_record, read_json, write_json
+from dlcli.run_records import process_record, read_json, write_json, write_text
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
@@ -52,7 +52,10 @@ class Run:
         self.plugins = list(plugins)
         self.seed: int = self.config["seed"]
         trainer = self.config["trainer"]
+        if isinstance(self.config["data"].get("path"), str):  # so that the run can be opened from another folder
+            self.config["data"]["path"] = str(Path(self.config["data"]["path"]).expanduser().absolute())
         self.device = runtime.resolve_device(trainer.get("device", "cpu"))
+        trainer["device"] = self.device.type
         trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
         runtime.deterministic(trainer.get("deterministic", False))
         self.data: DataModule = DATA.build(self.config["data"])
@@ -61,12 +64,15 @@ class Run:
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
-        self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
+        self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
         self.model.to(self.device)
         self.data.to(self.device)
         self.trainer = TRAINERS.build(trainer)
+        # What cannot be built is found now, before a folder is made.
+        self.build_optimizer(self.model)
+        self.build_scheduler(1000, 100)
         runtime.seed_everything(derived_seed(self.seed))  # of training, whatever building has drawn
         self.progress = Progress(quiet=quiet, unit=self.data.unit)
         self.interruption = Interruption()
@@ -74,7 +80,6 @@ class Run:
         self.directory: Path | None = None
         self.tracker = Tracker(None)
         self.summary: dict[str, Any] = {}
-        self.logged: dict[str, float] = {}
 
     # ------------------------------------------------------------------ facts
 
@@ -128,10 +133,13 @@ class Run:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.tracker.scalars(step, values)
-        self.logged.update(values)
 
     def log_offsets(self) -> dict[str, int]:
         return self.tracker.offsets()
+
+    def cut_logs(self, offsets: dict[str, int]) -> None:
+        self.tracker.close()
+        self.tracker = Tracker(self.directory, offsets=offsets)
 
     def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:
         if self.directory is None:
@@ -156,7 +164,7 @@ class Run:
 
     def save_checkpoint(self, name: str, state: dict[str, Any]) -> None:
         assert self.directory is not None
-        state = {**state, "rng": runtime.rng_state()}
+        state = {**state, "rng": runtime.rng_state(), "fingerprint": self.data.fingerprint}
         checkpoint.save(self.directory / f"{name}.pt", state, keep_previous=name == "last")
 
     def load_checkpoint(self) -> dict[str, Any]:
@@ -217,18 +225,20 @@ class Run:
         best = self.directory / "best.pt"
         state = checkpoint.load(best if best.exists() else self.directory / "last.pt")
         self.model.load_state_dict(state.get("ema", state["model"]))
-        metrics: dict[str, dict[str, float]] = {"train": {}}
-        for key, value in self.logged.items():
-            split, _, name = key.partition("/")
-            if split == "train":
-                metrics["train"][name] = value
         networks = {"model": self.model}
         loop = state["loop"]
-        if loop["best"] is not None and self.config["trainer"].get("limit_eval_batches") is None:
+        metrics: dict[str, dict[str, float]] = {"train": dict(self.trainer.loop.latest)}
+        if loop["best"] is not None:
             metrics[loop["best"]["metric"].partition("/")[0]] = loop["best"]["metrics"]  # of these very weights
         for split in self.data.splits:
             if split not in metrics:
-                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=self.dtype)
+                limit = self.config["trainer"].get("limit_eval_batches")
+                measured = evaluate(
+                    *(self.task, self.model, networks, self.data, split),
+                    autocast=runtime.autocast(self.config["trainer"]["precision"], self.device),
+                    dtype=self.dtype,
+                    limit=limit,
+                )
                 metrics[split] = scalars(measured)
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
@@ -275,7 +285,7 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         run.say(initialise_from(run.model, composed.config["init_from"], parent))
     label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
     run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
-    (run.directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    write_text(run.directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     record = {
         "sizes": run.data.spec.defined(),
         "choices": dict(run.choices),
@@ -323,20 +333,31 @@ def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), 
         state, _, note = checkpoint.load_latest(directory)
     run = Run(composed, plugins=plugins, quiet=quiet)
     record = read_json(directory / "spec.json")
-    if record["fingerprint"] != run.data.fingerprint:
-        raise DataError(
-            f"{directory.name}: the data '{run.data_label}' ({run.data.source}) are not those that the run was started "
-            f"with (SHA-256 {record['fingerprint'][:12]}… then, {run.data.fingerprint[:12]}… now); start a new run"
-        )
+    check_fingerprint(record["fingerprint"], run.data, run.data_label, directory, "start a new run")
+    if state is None and run.config["init_from"] is not None:
+        run.say(initialise_from(run.model, run.config["init_from"], directory.parent))
     if note:
         run.say(note)
     run.directory = directory
     run.resume_state = state
     run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
-    (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    write_text(directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
+
+
+def check_fingerprint(expected: str, data: DataModule, label: str, directory: Path, remedy: str) -> None:
+    """Refuse data that are not those of the run.
+
+    Raises:
+        DataError: names both checksums and what to do.
+    """
+    if expected != data.fingerprint:
+        raise DataError(
+            f"{directory.name}: the data '{label}' ({data.source}) are not those that the run was started with "
+            f"(SHA-256 {expected[:12]}… then, {data.fingerprint[:12]}… now); {remedy}"
+        )
 
 
 def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any) -> nn.Module:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from dlcli import checkpoint, runtime
@@ -18,7 +17,7 @@ from dlcli.data.base import DataModule
 from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA, TASKS
-from dlcli.run import build_model
+from dlcli.run import build_model, check_fingerprint
 from dlcli.run_records import read_json
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Task
@@ -60,6 +59,7 @@ class SavedRun:
         if not isinstance(saved, dict):
             raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
         self.config, changed = change_group_values(saved, overrides, directories)
+        self.changed = self.config["data"] != saved.get("data")
         self.choices: dict[str, str | None] = {**self.record["choices"], **changed}
         problems = check(self.config, self.choices, list(directories))
         if problems:
@@ -67,6 +67,10 @@ class SavedRun:
         self.spec = spec_from(self.record["sizes"])
         self.device = runtime.resolve_device(device)
         state = self._load(which)
+        if state.get("fingerprint") != self.record["fingerprint"]:
+            raise DataError(
+                f"{which}: the checkpoint of a run on other data than {directory.name}; name one of this run"
+            )
         self.step = int(state["loop"]["step"])
         self.model = self._build_model(state)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
@@ -81,13 +85,20 @@ class SavedRun:
     @cached_property
     def data(self) -> DataModule:
         """The run's data, or those named by an override; they must define the sizes that the model was built for."""
-        data: DataModule = DATA.build(self.config["data"])
+        known = [] if self.vocabulary is None else [self.vocabulary]  # another text is read with the model's tokens
+        data: DataModule = DATA.build(self.config["data"], *known)
         for size, value in data.spec.defined().items():
             built_for = getattr(self.spec, size)
             if size != "sequence_length" and built_for is not None and value != built_for:
                 raise ConfigError(
                     f"data '{self.choices['data']}' has {size} {value}, but the run's model was built for {built_for}"
                 )
+        label = str(self.choices["data"])
+        if not self.changed:
+            remedy = "name the data to evaluate on, for example data=…"
+            check_fingerprint(self.record["fingerprint"], data, label, self.directory, remedy)
+        elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
+            raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
         return data
 
@@ -99,8 +110,12 @@ class SavedRun:
         """
         if split not in self.data.splits:
             raise ConfigError(f"--split {split}: data '{self.choices['data']}' has {', '.join(self.data.splits)}")
-        dtype = torch.float64 if self.config["trainer"].get("precision") == "fp64" else None
-        measured = evaluate(self.task, self.model, {"model": self.model}, self.data, split, dtype=dtype)
+        precision = self.config["trainer"].get("precision", "fp32")
+        measured = evaluate(
+            *(self.task, self.model, {"model": self.model}, self.data, split),
+            autocast=runtime.autocast(precision, self.device),
+            dtype=runtime.input_dtype(precision),
+        )
         return scalars(measured)
 
     def _load(self, which: str) -> dict[str, Any]:

@@ -134,6 +134,8 @@ class TextData(DataModule):
     """A text as one tensor of token numbers; its splits are consecutive parts: train, val and, if asked for, test.
 
     Args:
+        corpus: the text.
+        vocabulary: that of a trained model; None takes it from the text.
         sequence_length: T, tokens in a training window.
         batch_size: B, windows or streams in a training batch.
         val_fraction, test_fraction: shares of the tokens at the end of the text.
@@ -152,6 +154,7 @@ class TextData(DataModule):
     def __init__(
         self,
         corpus: Corpus,
+        vocabulary: Vocabulary | None = None,
         *,
         sequence_length: int,
         batch_size: int,
@@ -167,7 +170,9 @@ class TextData(DataModule):
         self.batch_size = batch_size
         self.source, self.fingerprint, self.label = corpus.source, corpus.fingerprint, corpus.label
         shares = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
-        self.vocabulary: Vocabulary = build_vocabulary(corpus.text, tokenization, min_frequency, shares["train"])
+        if vocabulary is None:
+            vocabulary = build_vocabulary(corpus.text, tokenization, min_frequency, shares["train"])
+        self.vocabulary: Vocabulary = vocabulary
         tokens = tensor_of(self.vocabulary.encode_array(corpus.text), len(self.vocabulary))  # (tokens of the text,)
         trained = int(len(tokens) * shares["train"])
         ends = [trained, len(tokens) - int(len(tokens) * test_fraction)]

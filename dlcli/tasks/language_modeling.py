@@ -25,7 +25,6 @@ from dlcli.metrics.bits_per_character import BitsPerCharacter
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, Task
-from dlcli.tasks.options import keyword_options, option_problems
 from dlcli.tasks.outputs import check_shape
 from dlcli.tasks.token_text import TokenDecoder, characters_per_token
 
@@ -53,14 +52,8 @@ class LanguageModeling(Task):
         Args:
             carry_state: let a recurrent model start each window with the state at the end of the one before it
                 (truncated back-propagation through time) instead of with its initial state.
-            sample: the defaults of ``sample``'s options.
-
-        Raises:
-            ConfigError: ``sample`` has an unknown, missing or unsuitable option.
+            sample: the defaults of ``sample``'s options, which the check of the configuration has looked at.
         """
-        problems = option_problems(sample, keyword_options(self.sample), "task.sample.")
-        if problems:
-            raise ConfigError(problems)
         self.carry_state = carry_state
         self.sample_defaults = sample
         self.vocab_size = 0
