@@ -148,9 +148,7 @@ def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
         if not budgeted and trainer["max_minutes"] is None and trainer["patience"] is None:
             problems.append("the run would never end: set trainer.max_steps, max_epochs, max_minutes or patience")
         elif not budgeted and SCHEDULERS.constant(scheduler, "needs_total", False):
-            problems.append(
-                f"scheduler '{scheduler}' spreads over the run: set trainer.max_steps or trainer.max_epochs"
-            )
+            problems.append(f"scheduler '{scheduler}' spreads over the run: set trainer.max_steps or max_epochs")
     if "eval_every" in trainer and trainer["eval_every"] is None:
         if trainer["patience"] is not None:
             problems.append(f"trainer.patience={trainer['patience']} counts evaluations: set trainer.eval_every")
