@@ -51,9 +51,10 @@ class Group:
             LostError: not all processes came in time.
         """
         self.rank, self.size, self.device = rank, size, device
-        self.wishes = [0.0] * len(WISHES)  # of this process
+        self.wishes = [False] * len(WISHES)  # of this process
         self.agreed = [0.0] * len(WISHES)  # of all, at the latest look
         self.exchanges = 0
+        self._riding = torch.zeros(len(WISHES), device=device)  # the wishes, where the gradients are
         if device.type == "cuda":
             torch.cuda.set_device(device)
         with self._reporting_losses():
@@ -127,8 +128,7 @@ class Group:
             values: scalars; returned as their sums.
         """
         names = list(values)
-        wishes = torch.tensor(self.wishes, device=self.device)
-        riders = [*(values[name].detach().reshape(1) for name in names), wishes]
+        riders = [*(values[name].detach().reshape(1) for name in names), self._riding]
         vectors = []
         for index, gradients in enumerate(buckets([p.grad for p in parameters if p.grad is not None])):
             pieces = [gradient.reshape(-1) for gradient in gradients]
@@ -155,8 +155,11 @@ class Group:
 
         What this process wants now is heard at the next exchange, so that agreeing costs no message of its own.
         """
-        self.wishes[WISHES.index(wish)] = float(wanted)
-        return self.agreed[WISHES.index(wish)] > 0
+        index = WISHES.index(wish)
+        if wanted != self.wishes[index]:
+            self.wishes[index] = wanted
+            self._riding = torch.tensor(self.wishes, dtype=torch.float32, device=self.device)
+        return self.agreed[index] > 0
 
     def broadcast(self, value: T) -> T:
         """The main process's value, which can be pickled."""

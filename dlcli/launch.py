@@ -169,6 +169,9 @@ class Launch:
             try:
                 self._watch(children, reports, server, interruption)
             finally:
+                for child in children:
+                    child.kill()
+                    child.wait(GRACE_SECONDS)
                 record = _report_of(reports, 0)
                 if record.get("directory"):
                     self.directory = Path(record["directory"])
@@ -209,22 +212,24 @@ def _raise_cause(
     failed = [rank for rank in ranks if codes[rank] not in (None, 0) and not reports[rank].get("stopped")]
     if stopped is not None and not failed:
         raise Interrupted(stopped["problems"][0], stopped["code"] - 128)
-    if signal is not None and all(codes[rank] in (-signal, 128 + signal) for rank in failed):
+    if signal is not None and any(codes[rank] in (-signal, 128 + signal) for rank in failed):
         raise Interrupted("stopped before the first step", signal)
+    directory = next((report["directory"] for report in reports if "directory" in report), "RUN")
+    remedy = f"continue with: dlcli train --resume {directory}"
     told = [rank for rank in failed if "problems" in reports[rank] and not reports[rank]["lost"]]
     killed = [rank for rank in failed if "problems" not in reports[rank]]
     if killed:
         rank = killed[0]
         code = codes[rank] or 1
         how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise DlcliError(f"process {rank} of {len(codes)} {how}; continue with: dlcli train --resume RUN")
+        raise DlcliError(f"process {rank} of {len(codes)} {how}; {remedy}")
     if told:
         raise _error(reports[told[0]], "" if told[0] == 0 else f"process {told[0]} of {len(codes)}: ")
     hung = [rank for rank in ranks if codes[rank] is None]
     if hung:
         raise DlcliError(
             f"process {hung[0]} of {len(codes)} did not answer for trainer.process_timeout="
-            f"{config['trainer']['process_timeout']:g} seconds; continue with: dlcli train --resume RUN"
+            f"{config['trainer']['process_timeout']:g} seconds; {remedy}"
         )
     raise _error(reports[failed[0]], f"process {failed[0]} of {len(codes)}: ")
 

@@ -249,7 +249,8 @@ class MinibatchTrainer:
         """
         for name in sorted({name for _, values in self.tensors for name in values}):
             steps = [step for step, values in self.tensors if name in values]
-            numbers = torch.stack([values[name].float() for _, values in self.tensors if name in values]).tolist()
+            found = [values[name].to(self.dtype or torch.float32) for _, values in self.tensors if name in values]
+            numbers = torch.stack(found).tolist()
             for step, number in zip(steps, numbers, strict=True):
                 if name.endswith("loss") and not math.isfinite(number) and self.on_nonfinite != "skip":
                     self._nonfinite(step, number)
