@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dlcli import __version__, checkpoint, runtime
 from dlcli.config import Composed
-from dlcli.data.base import DataModule
+from dlcli.data.base import DataModule, generator
 from dlcli.data.text import Vocabulary
 from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
@@ -62,8 +62,9 @@ class Run:
         self.device = group.device if group is not None else runtime.resolve_device(trainer.get("device", "cpu"))
         trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
         runtime.deterministic(trainer.get("deterministic", False))
-        runtime.seed_everything(self.seed)
         self.data: DataModule = DATA.build(self.config["data"])
+        MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
+        runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
@@ -75,6 +76,8 @@ class Run:
         if group is not None:
             self._join(group, sync_batch_norm=trainer.get("sync_batch_norm", False))
         self.trainer = TRAINERS.build(trainer)
+        # Of training, whatever building has drawn; each process of a group draws its own.
+        runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
         self.interruption = Interruption()
         self.resume_state: dict[str, Any] | None = None
@@ -84,7 +87,7 @@ class Run:
         self.logged: dict[str, float] = {}
 
     def _join(self, group: Group, *, sync_batch_norm: bool) -> None:
-        """Make this process one of a group: random numbers of its own, batch normalisation over all if asked for.
+        """Make this process one of a group: check that batches can be divided, and share batch normalisation if asked.
 
         Raises:
             ConfigError: a batch cannot be divided among the processes.
@@ -96,8 +99,6 @@ class Run:
             )
         if sync_batch_norm:
             synchronise_batch_norm(self.model)
-        if group.rank > 0:  # the main process draws the numbers that a single one would
-            runtime.seed_everything((self.seed + 1_000_003 * group.rank) % 2**32)
 
     # ------------------------------------------------------------------ facts
 
@@ -379,12 +380,16 @@ def resume(
 ) -> Run:
     """A run that continues from the newest good checkpoint of ``directory``, with its (changed) configuration.
 
-    In a group every process calls this and reads the checkpoint; their number may differ from when it was saved.
+    A run that ended before its first checkpoint begins again in its folder. In a group every process calls this and
+    reads the checkpoint; their number may differ from when it was saved.
 
     Raises:
-        DataError: no good checkpoint, or the data are not those that the run was started with.
+        DataError: checkpoints that are damaged, or the data are not those that the run was started with.
     """
-    state, _, note = checkpoint.load_latest(directory)
+    begun = any((directory / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
+    state, note = None, None
+    if begun:
+        state, _, note = checkpoint.load_latest(directory)
     run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     record = read_json(directory / "spec.json")
     if record["fingerprint"] != run.data.fingerprint:
@@ -401,7 +406,7 @@ def resume(
     run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
     (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
-    run.tracker = Tracker(directory, offsets=state["loop"]["offsets"])
+    run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
 
 
@@ -409,6 +414,11 @@ def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], sp
     """The configured model for data of these sizes; initial weights come from torch's global generator."""
     model: nn.Module = MODELS.build(config["model"], spec=spec, label=choices.get("data") or config["data"]["name"])
     return model
+
+
+def derived_seed(seed: int, rank: int) -> int:
+    """A seed for one process's training that is not the one of the initial weights, nor another run's."""
+    return int(generator(seed, 1 + rank).initial_seed() % 2**32)
 
 
 def new_directory(parent: Path, name: str) -> Path:
