@@ -27,6 +27,7 @@ TIERS = (
     {"trainers"},
     {"run"},
     {"saved_run"},
+    {"launch"},
     {"cli"},
     {"api", "completion"},
     {"__init__", "__main__"},
@@ -45,6 +46,8 @@ TORCH_FREE = (
         "plugins",
         "run_records",
         "runtime",
+        "processes",
+        "launch",
     ),
     *("__init__", "__main__", "cli", "completion", "schedulers", "data/sources", "data/__init__"),
 )

@@ -22,7 +22,8 @@ RESUMABLE = frozenset(
     f"trainer.{key}"
     for key in (
         *("max_epochs", "max_steps", "max_minutes", "patience", "keep_top"),
-        *("eval_every", "checkpoint_every", "log_every", "device", "devices"),
+        *("eval_every", "checkpoint_every", "log_every"),
+        *("device", "devices", "process_timeout"),
     )
 )
 """What may change when a run is resumed: its budget, when it is measured, saved and logged, and where it runs."""
@@ -71,24 +72,21 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
 
 def start_run(overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
     """Compose and check, then begin a run with a folder of its own."""
-    from dlcli import runtime
     from dlcli.config import compose
+    from dlcli.launch import begin
 
     composed = compose(overrides, search_path(config_dirs, plugins))
-    runtime.prepare_environment()
-    from dlcli.run import start
-
-    return start(composed, command=command, plugins=plugins, quiet=quiet)
+    return begin(composed, command=command, plugins=plugins, quiet=quiet, resume=None)
 
 
 def resume_run(
     directory: Path, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool
 ) -> Any:
     """Open a run to continue it, with other budgets if the overrides say so."""
-    from dlcli import runtime
     from dlcli.catalogue import load_yaml
     from dlcli.check import check
     from dlcli.config import Composed, change_values
+    from dlcli.launch import begin
     from dlcli.run_records import read_json
     from dlcli.run_records import record as record_of
 
@@ -106,10 +104,8 @@ def resume_run(
         if record["plugins"] and any("is not registered" in problem for problem in problems):
             problems.append(f"the run was trained with {' '.join(f'--plugin {name}' for name in record['plugins'])}")
         raise ConfigError(problems)
-    runtime.prepare_environment()
-    from dlcli.run import resume
-
-    return resume(directory, Composed(config, record["choices"]), plugins=record["plugins"], quiet=quiet)
+    composed = Composed(config, record["choices"])
+    return begin(composed, plugins=record["plugins"], quiet=quiet, resume=directory)
 
 
 def _dry_run(run: Any) -> None:

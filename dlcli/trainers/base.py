@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dlcli.data.base import DataModule
+from dlcli.distributed import Group
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
@@ -23,6 +24,7 @@ class RunContext(Protocol):
     task: Task
     device: torch.device
     seed: int
+    group: Group | None  # of the processes that train together; None for one alone
     progress: Any
     resume_state: dict[str, Any] | None  # the checkpoint to continue from
 

@@ -73,7 +73,9 @@ class MinibatchTrainer:
         precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"],
         compile: bool,
         device: str,
-        devices: Annotated[Count, Le(1)],
+        devices: Count,
+        sync_batch_norm: bool,
+        process_timeout: PositiveFloat,
         deterministic: bool,
         on_nonfinite: Literal["stop", "skip", "rollback"],
         limit_train_batches: Count | None,
@@ -108,7 +110,7 @@ class MinibatchTrainer:
             Interrupted: a signal arrived; the state is saved in ``last.pt``.
         """
         # What an epoch is, and how long the run is.
-        self.run = run
+        self.run, self.group = run, run.group
         self.order = "stream" if run.task.carries_state(run.model) else "shuffled"
         self.dtype = runtime.input_dtype(self.precision)
         batches = self._epoch(0)
@@ -184,7 +186,12 @@ class MinibatchTrainer:
                 batches = self._epoch(loop.epoch)
                 epoch_of_batches = loop.epoch
             stop = min(loop.position + self.accumulate, len(batches))
-            group = [converted(batches[index], self.dtype) for index in range(loop.position, stop)]
+            micro_batches = [converted(batches[index], self.dtype) for index in range(loop.position, stop)]
+            counted += sum(b[0].numel() if run.data.unit == "tokens" else len(b[0]) for b in micro_batches)
+            shares = None
+            if self.group is not None:
+                parts = [self.group.part(batch) for batch in micro_batches]
+                micro_batches, shares = [part for part, _ in parts], [share for _, share in parts]
 
             # One step.
             if step in loop.poisoned:
@@ -192,14 +199,13 @@ class MinibatchTrainer:
                 self.stepper.step_count += 1
             else:
                 norm_wanted = log_every is not None and (step + 1) % log_every == 0
-                result = self.stepper.run(group, loop.carry, norm_wanted)
+                result = self.stepper.run(micro_batches, loop.carry, norm_wanted, shares)
                 loop.carry = result.carry
                 loop.skipped += result.skipped
                 if not result.skipped or self.on_nonfinite != "skip":
                     self.tensors.append((step, result.values))
             loop.step += 1
             loop.position = stop
-            counted += sum(batch[0].numel() if run.data.unit == "tokens" else len(batch[0]) for batch in group)
             if loop.position == len(batches):
                 loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
             run.progress.advance(loop.step)
@@ -229,14 +235,17 @@ class MinibatchTrainer:
             clip_value=self.clip_value,
             ema_decay=self.ema_decay,
             skip_nonfinite=self.on_nonfinite == "skip",
+            group=self.group,
         )
 
     def _over(self, step: int, total: int, loop: Loop) -> str | None:
         """Why the run ends at this step, or None."""
         if step >= total:
             return "the budget of steps or epochs is used"
-        if self.max_minutes is not None and loop.seconds >= 60 * self.max_minutes:
-            return f"{self.max_minutes:g} minutes are over"
+        if self.max_minutes is not None:
+            late = loop.seconds >= 60 * self.max_minutes
+            if late if self.group is None else self.group.agree("time", late):
+                return f"{self.max_minutes:g} minutes are over"
         if self.patience is not None and loop.stale >= self.patience:
             return f"{self.monitor} has not improved for {self.patience} evaluations"
         return None
@@ -248,7 +257,8 @@ class MinibatchTrainer:
         """
         for name in sorted({name for _, values in self.tensors for name in values}):
             steps = [step for step, values in self.tensors if name in values]
-            numbers = torch.stack([values[name].float() for _, values in self.tensors if name in values]).tolist()
+            found = [values[name].to(self.dtype or torch.float32) for _, values in self.tensors if name in values]
+            numbers = torch.stack(found).tolist()
             for step, number in zip(steps, numbers, strict=True):
                 if name.endswith("loss") and not math.isfinite(number) and self.on_nonfinite != "skip":
                     self._nonfinite(step, number)
@@ -301,6 +311,8 @@ class MinibatchTrainer:
         run, loop = self.run, self.loop
         networks = self.stepper.evaluation_networks
         split, _, metric = self.monitor.partition("/")
+        if self.group is not None:  # such as running means of the inputs, which each process has of its own part
+            self.group.copy_from_main(list((self.stepper.averaged or run.model).buffers()))
         measured = evaluate(
             run.task,
             run.model,
@@ -310,7 +322,8 @@ class MinibatchTrainer:
             autocast=self.stepper.autocast,
             dtype=self.dtype,
             limit=self.limit_eval_batches,
-            stop=run.interrupted,
+            stop=run.interrupted if self.group is None else None,
+            group=self.group,
         )
         if run.interrupted():  # it may have ended early; it is done again on resuming
             return
@@ -343,12 +356,14 @@ class MinibatchTrainer:
 
     def _save(self, name: str) -> None:
         self.loop.offsets = self.run.log_offsets()
-        self.run.save_checkpoint(name, {**self.stepper.state_dict(), "loop": dict(vars(self.loop))})
+        carry = self.loop.carry if self.group is None else self.group.whole_carry(self.loop.carry)
+        self.run.save_checkpoint(name, {**self.stepper.state_dict(), "loop": {**vars(self.loop), "carry": carry}})
 
     def _restore(self, state: dict[str, Any]) -> None:
         loop = Loop(**state["loop"])
         if loop.carry is not None:
-            loop.carry = tuple(tensor.to(self.run.device) for tensor in loop.carry)
+            carry = loop.carry if self.group is None else self.group.carry_part(loop.carry)
+            loop.carry = tuple(tensor.to(self.run.device) for tensor in carry)
         self.loop = loop
         self.stepper.load_state_dict(state, loop.step)
         self.run.restore_random_state(state)
