@@ -110,6 +110,15 @@ class Registry:
                         return ast.literal_eval(value)
         return default
 
+    def find_class(self, name: str) -> type:
+        """The class of an entry, imported; for what is asked of the class itself.
+
+        Raises:
+            ConfigError: no such entry.
+        """
+        self._source(name).load()
+        return self._classes[name]
+
     def build(self, config: Mapping[str, Any], *arguments: Any, spec: DataSpec | None = None, label: str = "") -> Any:
         """The only way from a name to an object.
 

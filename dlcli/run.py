@@ -59,6 +59,7 @@ class Run:
         self.data: DataModule = DATA.build(self.config["data"])
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.target_scale = self.data.target_scale
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
         self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
         if self.dtype is not None:
@@ -98,6 +99,7 @@ class Run:
         return [
             f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
             f"data   {self.data_label}: {data}",
+            *(f"       {note}" for note in self.data.notes),
         ]
 
     def try_batch(self) -> dict[str, float]:
@@ -284,6 +286,9 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
     write_json(run.directory / "spec.json", record)
     if isinstance(run.data.vocabulary, Vocabulary):
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
+    preprocessing = run.data.preprocessing()
+    if preprocessing is not None:
+        write_json(run.directory / "preprocessing.json", preprocessing)
     run.summary = {
         "status": "running",
         "steps": 0,

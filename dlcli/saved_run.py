@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
 from dlcli.catalogue import load_yaml
@@ -22,7 +22,7 @@ from dlcli.run import build_model
 from dlcli.run_records import read_json
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Task
-from dlcli.trainers.evaluation import evaluate, scalars
+from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 
 class SavedRun:
@@ -70,6 +70,8 @@ class SavedRun:
         self.step = int(state["loop"]["step"])
         self.model = self._build_model(state)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
+        scale = self.preprocessing.get("target_scale")
+        self.task.target_scale = (float(scale[0]), float(scale[1])) if scale else None
         self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
 
     @cached_property
@@ -79,9 +81,19 @@ class SavedRun:
         return Vocabulary.from_json(read_json(file)) if file.exists() else None
 
     @cached_property
+    def preprocessing(self) -> dict[str, Any]:
+        """What is needed to prepare other inputs as the run's data were prepared."""
+        file = self.directory / "preprocessing.json"
+        kept = read_json(file) if file.exists() else {}
+        vocabulary = self.vocabulary.to_json() if self.vocabulary is not None else None
+        return {"vocabulary": vocabulary, "label_names": self.record["label_names"], **kept}
+
+    @cached_property
     def data(self) -> DataModule:
         """The run's data, or those named by an override; they must define the sizes that the model was built for."""
         data: DataModule = DATA.build(self.config["data"])
+        if data.fingerprint != self.record["fingerprint"] and (self.directory / "preprocessing.json").exists():
+            data.adopt(self.preprocessing)
         for size, value in data.spec.defined().items():
             built_for = getattr(self.spec, size)
             if size != "sequence_length" and built_for is not None and value != built_for:
@@ -102,6 +114,17 @@ class SavedRun:
         dtype = torch.float64 if self.config["trainer"].get("precision") == "fp64" else None
         measured = evaluate(self.task, self.model, {"model": self.model}, self.data, split, dtype=dtype)
         return scalars(measured)
+
+    def predictions(self, path: Path) -> Predictions:
+        """The model's predictions for the inputs in a file or folder.
+
+        Raises:
+            ConfigError: the run's task or data do not offer predictions. DataError: the inputs cannot be read.
+        """
+        data: type[DataModule] = DATA.find_class(self.config["data"]["name"])
+        inputs = data.prediction_inputs(path, self.preprocessing)
+        dtype = torch.float64 if self.config["trainer"].get("precision") == "fp64" else None
+        return Predictions(inputs, data.identity, self.task, self.model, self.device, dtype)
 
     def _load(self, which: str) -> dict[str, Any]:
         if which == "last":
@@ -131,6 +154,38 @@ class SavedRun:
         if plugins and any("is not registered" in problem for problem in problems):
             return [f"run {self.directory.name} was trained with {' '.join(f'--plugin {name}' for name in plugins)}"]
         return []
+
+
+class Predictions:
+    """Rows for people, one batch after another: iterates over ``{column: values}``, the first column says which input
+    it is. Afterwards ``notes`` holds lines that people should see."""
+
+    def __init__(
+        self,
+        inputs: Iterable[tuple[list[str], Any]],
+        identity: str,
+        task: Task,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ):
+        self.inputs = inputs
+        self.identity = identity
+        self.task = task
+        self.model = model
+        self.device = device
+        self.dtype = dtype
+
+    def __iter__(self) -> Iterator[dict[str, list[Any]]]:
+        for identities, batch in self.inputs:
+            moved = [value.to(self.device) if isinstance(value, Tensor) else value for value in batch]
+            batch = converted(type(batch)(*moved), self.dtype)
+            yield {self.identity: identities, **self.task.prediction_rows(self.model, batch)}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was strange about the inputs that have been read."""
+        return list(getattr(self.inputs, "notes", []))
 
 
 def spec_from(sizes: Mapping[str, Any]) -> DataSpec:

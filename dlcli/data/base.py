@@ -109,7 +109,8 @@ class DataModule:
         Raises:
             DataError: the inputs cannot be read. ConfigError: these data do not offer predictions.
         """
-        raise ConfigError("predictions are made for tables, texts and folders of pictures; this run's data are neither")
+        del path, preprocessing
+        raise ConfigError("predictions are made for own tables, texts and folders of pictures; see 'dlcli list data'")
 
 
 class TensorData(DataModule):

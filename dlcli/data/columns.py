@@ -197,9 +197,9 @@ def days_since_1970(text: str, order: str) -> float | None:
             match = _DAY_FIRST.fullmatch(text)
             if match is None:
                 return None
-            first, second, year, *time = (int(group or 0) for group in match.groups())
+            first, second, year, hour, minute, seconds = (int(group or 0) for group in match.groups())
             day, month = (first, second) if order == "day/month" else (second, first)
-            moment = datetime(year, month, day, *time)
+            moment = datetime(year, month, day, hour, minute, seconds)
     except ValueError:
         return None
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH).total_seconds() / 86_400

@@ -17,7 +17,6 @@ from torch import Tensor
 from dlcli.data import splits
 from dlcli.data.base import TableBatch, TensorData
 from dlcli.data.columns import Array, Column, read_columns
-from dlcli.data.csv_target import Target, open_own_table, require_columns, target_of
 from dlcli.data.csv_prediction import (
     PredictionRows,
     encode_chunk,
@@ -26,6 +25,7 @@ from dlcli.data.csv_prediction import (
     positions_of,
     strange_notes,
 )
+from dlcli.data.csv_target import Target, open_own_table, require_columns, target_of
 from dlcli.data.delimited import read_rows
 from dlcli.data.table_encoding import TableEncoding, fit
 from dlcli.errors import ConfigError, DataError
@@ -100,12 +100,11 @@ class CsvTable(TensorData):
             require_columns(self.table, [time_column], "time_column")
 
         columns, lines, goal = self._read(
-            {name for name in self.table.names if name not in ignore} | {target, split_column, time_column} - {None},
+            {*(name for name in self.table.names if name not in ignore), target, split_column, time_column},
             {*categories, *([split_column] if split_column else [])},
         )
-        if split_column is not None or time_column is not None:
-            if folds is not None or (split_column is not None and time_column is not None):
-                raise ConfigError("data.folds, data.split_column and data.time_column exclude each other; give one")
+        if sum(option is not None for option in (folds, split_column, time_column)) > 1:
+            raise ConfigError("data.folds, data.split_column and data.time_column exclude each other; give one")
         if split_column is not None:
             parts = _parts_by_column(columns[split_column], lines, self.table.path, val_fraction, split_seed)
         elif time_column is not None:
@@ -228,7 +227,7 @@ class CsvTable(TensorData):
             shown = names[:10] + ([f"and {len(names) - 10} more"] if len(names) > 10 else [])
             notes.append(f"not used, since {reason} in the training rows: {', '.join(shown)}")
         if goal.type == "class":
-            trained = set(self.tensors["train"][2].unique().tolist())
+            trained = set(self.goal.values[self.parts["train"]].tolist())
             absent = [name for label, name in enumerate(goal.label_names) if label not in trained]
             if absent:
                 notes.append(f"no training row has the class {', '.join(absent[:10])}")

@@ -59,7 +59,7 @@ def _fit_categories(column: Column, train: Array, max_categories: int) -> dict[s
     if distinct == 1 and len(present) == len(codes):
         return "constant"
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda code: (-counts[code], column.texts[code]))
-    categories: list[str | None] = sorted(column.texts[code] for code in order[:max_categories])
+    categories: list[str | None] = [*sorted(column.texts[code] for code in order[:max_categories])]
     return {
         "name": column.name,
         "form": "category",
@@ -150,7 +150,7 @@ class TableEncoding:
     def _put(self, dense: Array, at: int, column: Mapping[str, Any], values: Array) -> int:
         parts = (dense_parts(column["form"], values) - column["means"]) / column["deviations"]
         dense[:, at : at + parts.shape[1]] = parts
-        return at + parts.shape[1]
+        return at + int(parts.shape[1])
 
     def _position(self, number: int, text: str) -> int:
         found = self.lookups[number].get(text, self.lookups[number].get(OTHER))

@@ -137,6 +137,14 @@ class Classification(Task):
         total = outputs.sum(1, keepdim=True)
         return torch.where(total > 0, outputs / total, 1 / self.num_classes)
 
+    def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        """The likeliest class by number ("prediction") and by name ("label"), and the probability of each class."""
+        probabilities = self.predict(model, batch)  # (B, C)
+        names = [str(name) for name in self.label_names or range(self.num_classes)]
+        predicted = probabilities.argmax(1).tolist()
+        columns = {f"probability_{name}": column for name, column in zip(names, probabilities.T.tolist(), strict=True)}
+        return {"prediction": predicted, "label": [names[label] for label in predicted], **columns}
+
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """For images: "predictions", up to 64 inputs framed in green where the class is right and in red where it is
         wrong, and "mistakes", what was taken for what."""
