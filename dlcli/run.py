@@ -59,7 +59,7 @@ class Run:
         self.data: DataModule = DATA.build(self.config["data"])
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
-        self.task.target_scale = self.data.target_scale
+        self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
         self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
         if self.dtype is not None:

@@ -87,6 +87,11 @@ class DataModule:
         """A short summary for people: what is in the splits."""
         raise NotImplementedError
 
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many training examples each class has; None where there are no classes or nobody has counted."""
+        return None
+
     def preprocessing(self) -> dict[str, Any] | None:
         """What is needed to prepare other inputs as these data were prepared: plain values, kept with the run."""
         return None
@@ -134,6 +139,12 @@ class TensorData(DataModule):
         batch_size = self.batch_size if split == "train" else max(self.batch_size, 512)
         indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
         return TensorBatches(tensors, indices, batch_size, self.collate)
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        if self.spec.num_classes is None:
+            return None
+        return self.tensors["train"][-1].bincount(minlength=self.spec.num_classes).tolist()
 
     def to(self, device: torch.device) -> None:
         self.tensors = {split: tuple(t.to(device) for t in tensors) for split, tensors in self.tensors.items()}

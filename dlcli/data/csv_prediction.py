@@ -103,14 +103,14 @@ def strange_notes(encoding: TableEncoding, strange: Mapping[str, int]) -> list[s
         count = strange.get(column["name"], 0)
         if not count:
             continue
-        values = f"{count:,} value{'' if count == 1 else 's'} of '{column['name']}'"
+        values = f"'{column['name']}': {count:,} value{'' if count == 1 else 's'}"
         if column["form"] != "category":
             kind = column["form"] if column["form"] in ("number", "boolean") else "date"
-            notes.append(f"{values} cannot be read as a {kind} and count as missing")
+            notes.append(f"{values} unreadable as a {kind}, taken as missing")
         elif OTHER in column["categories"]:
-            notes.append(f"{values} are not among its {len(column['categories']) - 1} frequent categories")
+            notes.append(f"{values} outside its {len(column['categories']) - 1} frequent categories, taken as one")
         else:
-            notes.append(f"{values} are categories that the training rows did not have; they count as none")
+            notes.append(f"{values} of categories unseen in training, taken as none of them")
     return notes
 
 

@@ -165,12 +165,14 @@ def _scan(path: Path, encoding: str, _identity: tuple[int, ...]) -> Facts:
         with _bytes(path) as stream:
             start = stream.read(4)
         encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
+        _check_lines(path, wide=encoding == "utf-16")
         problem = _undecodable(path, encoding)
         if problem is not None and encoding == "utf-8" and _undecodable(path, "cp1252") is None:
             encoding, note = "cp1252", f"not UTF-8 ({problem}): read as Windows-1252; data.encoding=… names another"
         elif problem is not None:
             raise DataError(f"{path}: not {encoding} text: {problem}; name its encoding with data.encoding=…")
     else:
+        _check_lines(path, wide=codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")))
         problem = _undecodable(path, encoding)
         if problem is not None:
             raise DataError(f"{path}: not in data.encoding={encoding}: {problem}")
@@ -178,7 +180,6 @@ def _scan(path: Path, encoding: str, _identity: tuple[int, ...]) -> Facts:
     with _reading(path), path.open("rb") as raw:
         while block := raw.read(_BLOCK):
             digest.update(block)
-    _check_lines(path, wide=encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32")))
     return Facts(encoding, digest.hexdigest(), note)
 
 

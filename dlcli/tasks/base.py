@@ -6,7 +6,7 @@ batches come from (the data's). A step that is not "next batch -> losses -> opti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ class Task:
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
     trains: ClassVar[tuple[str, ...]] = ("model",)
+    class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
     target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with; set once
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
