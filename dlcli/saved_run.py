@@ -121,7 +121,7 @@ class SavedRun:
         Raises:
             ConfigError: the run's task or data do not offer predictions. DataError: the inputs cannot be read.
         """
-        data: type[DataModule] = DATA.find_class(self.config["data"]["name"])
+        data: type[DataModule] = DATA.load(self.config["data"]["name"])
         inputs = data.prediction_inputs(path, self.preprocessing)
         dtype = torch.float64 if self.config["trainer"].get("precision") == "fp64" else None
         return Predictions(inputs, data.identity, self.task, self.model, self.device, dtype)
