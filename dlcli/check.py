@@ -117,7 +117,7 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     """Sizes that the model or the task needs and the data do not define."""
     data = config["data"]["name"]
     label = choices.get("data") or data
-    defined = tuple(DATA.constant(data, "provides", ()))
+    defined = provided_sizes(config["data"])
     problems = []
     model, task = config["model"]["name"], config["task"]["name"]
     needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
@@ -130,11 +130,19 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     return problems
 
 
+def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sizes that a data entry with these options defines, read from its class without importing it."""
+    sizes = tuple(DATA.constant(data["name"], "provides", ()))
+    for option, by_value in DATA.constant(data["name"], "provides_by", {}).items():
+        sizes += tuple(by_value.get(data.get(option), ()))
+    return sizes
+
+
 def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> str:
     fitting = []
     for entry in catalogue.entries("data", directories).values():
-        registered = entry.content().get("name")
-        if isinstance(registered, str) and sizes <= set(DATA.constant(registered, "provides", ())):
+        content = entry.content()
+        if isinstance(content.get("name"), str) and sizes <= set(provided_sizes(content)):
             fitting.append(entry.name)
     return f"; data that fit: {', '.join(fitting)}" if fitting else f"; no data fit {group} '{name}'"
 

@@ -70,6 +70,7 @@ class Run:
         runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
@@ -129,6 +130,7 @@ class Run:
         return [
             f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
             f"data   {self.data_label}: {data}",
+            *(f"       {note}" for note in self.data.notes),
         ]
 
     def try_batch(self) -> dict[str, float]:
@@ -353,6 +355,9 @@ def start(
     write_json(run.directory / "spec.json", record)
     if isinstance(run.data.vocabulary, Vocabulary):
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
+    preprocessing = run.data.preprocessing()
+    if preprocessing is not None:
+        write_json(run.directory / "preprocessing.json", preprocessing)
     run.summary = {
         "status": "running",
         "steps": 0,

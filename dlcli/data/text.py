@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, cast, overload
 
 import numpy as np
@@ -150,6 +151,7 @@ class TextData(DataModule):
     provides: ClassVar[tuple[str, ...]] = ("vocab_size", "sequence_length")
     splits: tuple[str, ...] = ("train", "val")
     unit: ClassVar[str] = "tokens"
+    identity: ClassVar[str] = "line"
 
     def __init__(
         self,
@@ -226,6 +228,13 @@ class TextData(DataModule):
 
     def _evaluation_tokens(self, most: int) -> int:
         return max(1, min(most, EVALUATION_LOGITS // len(self.vocabulary)))
+
+    @staticmethod
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
+        """The lines of a text file, each a sequence of its own."""
+        from dlcli.data.text_lines import TextLines
+
+        return TextLines(path, preprocessing)
 
     def to(self, device: torch.device) -> None:
         self.parts = {split: part.to(device) for split, part in self.parts.items()}
