@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlcli.errors import ConfigError, suggestion
+from dlcli.errors import ConfigError, shown, suggestion
 from dlcli.hyperparameters import NAMES
 from dlcli.spec import SIZES, DataSpec
 
@@ -145,7 +145,7 @@ class Registry:
     def _source(self, name: str) -> Source:
         sources = self._sources()
         if name not in sources:
-            raise ConfigError(f"{self.group} '{name}' is not registered; {suggestion(name, sources)}")
+            raise ConfigError(f"{self.group} '{shown(name)}' is not registered; {suggestion(name, sources)}")
         return sources[name]
 
     def _sources(self) -> dict[str, Source]:

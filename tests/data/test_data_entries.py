@@ -20,6 +20,7 @@ def test_all_entries_are_here():
         "csv",
         "digits",
         "fashion_mnist",
+        "image_folder",
         "mnist",
         "shakespeare",
         "shakespeare_100k",
