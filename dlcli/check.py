@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import Ge, Lt, accepts, describe
-from dlcli.registry import DATA, MODELS, REGISTRIES, TASKS, missing_size
+from dlcli.hyperparameters import MinLen, Seed, accepts, describe
+from dlcli.registry import DATA, MODELS, REGISTRIES, SCHEDULERS, TASKS, missing_size
 from dlcli.spec import SIZES
 
 TOP_LEVEL: dict[str, Any] = {
-    "seed": Annotated[int, Ge(0), Lt(2**32)],
-    "run_dir": str,
+    "seed": Seed,
+    "run_dir": Annotated[str, MinLen(1)],
     "init_from": str | None,
     "layers": Literal["torch"],
 }
@@ -44,6 +44,8 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None], director
         problems += _fit_problems(config, choices, directories)
     if not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
+    if not broken & {"trainer", "task", "scheduler"}:
+        problems += _cadence_problems(config)
     return problems
 
 
@@ -130,7 +132,7 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     """Sizes that the model or the task needs and the data do not define."""
     data = config["data"]["name"]
     label = choices.get("data") or data
-    defined = tuple(DATA.constant(data, "provides", ()))
+    defined = provided_sizes(config["data"])
     problems = []
     model, task = config["model"]["name"], config["task"]["name"]
     needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
@@ -143,13 +145,42 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     return problems
 
 
+def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sizes that a data entry with these options defines, read from its class without importing it."""
+    sizes = tuple(DATA.constant(data["name"], "provides", ()))
+    for option, by_value in DATA.constant(data["name"], "provides_by", {}).items():
+        sizes += tuple(by_value.get(data.get(option), ()))
+    return sizes
+
+
 def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> str:
     fitting = []
     for entry in catalogue.entries("data", directories).values():
-        registered = entry.content().get("name")
-        if isinstance(registered, str) and sizes <= set(DATA.constant(registered, "provides", ())):
+        content = entry.content()
+        if isinstance(content.get("name"), str) and sizes <= set(provided_sizes(content)):
             fitting.append(entry.name)
     return f"; data that fit: {listing(fitting, 60)}" if fitting else f"; no data fit {group} '{name}'"
+
+
+def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
+    """A run that never ends, and options that wait for what never happens."""
+    trainer, scheduler, task = config["trainer"], config["scheduler"]["name"], config["task"]["name"]
+    problems = []
+    if "max_steps" in trainer:
+        budgeted = trainer["max_steps"] is not None or trainer["max_epochs"] is not None
+        if not budgeted and trainer["max_minutes"] is None and trainer["patience"] is None:
+            problems.append("the run would never end: set trainer.max_steps, max_epochs, max_minutes or patience")
+        elif not budgeted and SCHEDULERS.constant(scheduler, "needs_total", False):
+            problems.append(f"scheduler '{scheduler}' spreads over the run: set trainer.max_steps or max_epochs")
+    if "eval_every" in trainer and trainer["eval_every"] is None:
+        if trainer["patience"] is not None:
+            problems.append(f"trainer.patience={trainer['patience']} counts evaluations: set trainer.eval_every")
+        if SCHEDULERS.constant(scheduler, "listens", False):
+            problems.append(f"scheduler '{scheduler}' listens to evaluations: set trainer.eval_every")
+    accumulate = trainer.get("accumulate", 1)
+    if accumulate > 1 and len(TASKS.constant(task, "trains", ("model",))) > 1:
+        problems.append(f"trainer.accumulate={accumulate}: task '{task}' trains several networks in turn; use 1")
+    return problems
 
 
 def _monitor_problems(config: Mapping[str, Any]) -> list[str]:

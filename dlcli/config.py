@@ -11,8 +11,10 @@ from typing import Any
 
 from dlcli import catalogue
 from dlcli.catalogue import GROUPS
-from dlcli.check import TOP_LEVEL, check
-from dlcli.errors import ConfigError, shown, suggestion
+from dlcli.check import TOP_LEVEL, check, group_problems
+from dlcli.errors import ConfigError, DataError, shown, suggestion
+from dlcli.inspection import inspector
+from dlcli.registry import TASKS
 
 EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"
 MAX_OVERRIDE = 2_000  # characters; Hydra's grammar takes a second for twice as many
@@ -59,9 +61,40 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
     composed = _compose_with_hydra(prepared, directories, list_files)
+    composed = _inspected(composed, prepared, directories, list_files)
     problems = check(composed.config, composed.choices, directories)
     if problems:
         raise ConfigError(problems)
+    return composed
+
+
+def _inspected(composed: Composed, overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+    """With what people's own data ask for: choices in front of what anybody named, and options found out.
+
+    Raises:
+        DataError: the data cannot be read, and nothing else is wrong. ConfigError: what is wrong otherwise.
+    """
+    data = composed.config.get("data")
+    if group_problems("data", data):
+        return composed
+    inspect = inspector(composed.config["data"])
+    if inspect is None:
+        return composed
+    named = _named_groups(overrides, directories)
+    task = composed.config.get("task")
+    requires = ()
+    if "task" in named and not group_problems("task", task):
+        requires = tuple(TASKS.constant(composed.config["task"]["name"], "requires", ()))
+    try:
+        found = inspect(composed.config["data"], requires)
+    except DataError:
+        problems = check(composed.config, composed.choices, directories)
+        if problems:
+            raise ConfigError(problems) from None
+        raise
+    front = [f"{group}={choice}" for group, choice in found.choices.items() if group not in named]
+    composed = _compose_with_hydra([*front, *overrides], directories, list_files)
+    composed.config["data"].update(found.options)
     return composed
 
 
@@ -128,12 +161,11 @@ def _group_problem(group: str, value: Any, directories: list[Path]) -> str | Non
     return None
 
 
-def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+def _loader(directories: list[Path]) -> Any:
+    """Hydra's reader of configurations over these folders and ours."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
     from hydra.core.plugins import Plugins
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
     Plugins.instance()  # registers the sources that read files
     _register_checked_source()
@@ -143,7 +175,22 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
         search_path.append("dlcli", f"checked://{directory}")
     search_path.append("dlcli", f"file://{catalogue.CONFIGS}")
     search_path.append("schema", "structured://")
-    loader = ConfigLoaderImpl(config_search_path=search_path)
+    return ConfigLoaderImpl(config_search_path=search_path)
+
+
+def _named_groups(overrides: list[str], directories: list[Path]) -> set[str]:
+    """The groups whose choice somebody named: on the command line, or in an experiment or a data file."""
+    from hydra.types import RunMode
+
+    defaults = _loader(directories).compute_defaults_list("config", overrides, RunMode.RUN)
+    return {key.partition("@")[0] for key in defaults.overrides.override_choices}
+
+
+def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    loader = _loader(directories)
     try:
         tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
         choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}

@@ -110,6 +110,15 @@ class Registry:
                         return ast.literal_eval(value)
         return default
 
+    def load(self, name: str) -> type:
+        """The class of an entry; imports its module, so that building it later imports nothing.
+
+        Raises:
+            ConfigError: no such entry.
+        """
+        self._source(name).load()
+        return self._classes[name]
+
     def build(self, config: Mapping[str, Any], *arguments: Any, spec: DataSpec | None = None, label: str = "") -> Any:
         """The only way from a name to an object.
 
@@ -123,8 +132,7 @@ class Registry:
             ConfigError: unknown name, or a size that the data do not define.
         """
         name = config["name"]
-        source = self._source(name)
-        source.load()
+        cls = self.load(name)
         sizes = spec.defined() if spec else {}
         values = {key: value for key, value in config.items() if key != "name"}
         for parameter in self.signature(name):
@@ -132,7 +140,7 @@ class Registry:
                 if parameter not in sizes:
                     raise ConfigError(missing_size(self.group, name, parameter, label, tuple(sizes)))
                 values[parameter] = sizes[parameter]
-        return self._classes[name](*arguments, **values)
+        return cls(*arguments, **values)
 
     def _source(self, name: str) -> Source:
         sources = self._sources()
