@@ -27,7 +27,7 @@ TIERS = (
     {"trainers"},
     {"run"},
     {"saved_run"},
-    {"launch"},
+    {"launch", "export"},
     {"cli"},
     {"api", "completion"},
     {"__init__", "__main__"},
