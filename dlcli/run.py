@@ -29,7 +29,7 @@ from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import process_record, read_json, write_json
+from dlcli.run_records import process_record, read_json, write_json, write_text
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
@@ -57,9 +57,12 @@ class Run:
         self.plugins = list(plugins)
         self.seed: int = self.config["seed"]
         trainer = self.config["trainer"]
+        if isinstance(self.config["data"].get("path"), str):  # so that the run can be opened from another folder
+            self.config["data"]["path"] = str(Path(self.config["data"]["path"]).expanduser().absolute())
         self.group = group
         self.main = group is None or group.main
         self.device = group.device if group is not None else runtime.resolve_device(trainer.get("device", "cpu"))
+        trainer["device"] = self.device.type
         trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
         runtime.deterministic(trainer.get("deterministic", False))
         self.data: DataModule = DATA.build(self.config["data"])
@@ -67,8 +70,9 @@ class Run:
         runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
-        self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
+        self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
         self.model.to(self.device)
@@ -76,6 +80,9 @@ class Run:
         if group is not None:
             self._join(group, sync_batch_norm=trainer.get("sync_batch_norm", False))
         self.trainer = TRAINERS.build(trainer)
+        # What cannot be built is found now, before a folder is made.
+        self.build_optimizer(self.model)
+        self.build_scheduler(1000, 100)
         # Of training, whatever building has drawn; each process of a group draws its own.
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
@@ -84,7 +91,6 @@ class Run:
         self.directory: Path | None = None
         self.tracker = Tracker(None)
         self.summary: dict[str, Any] = {}
-        self.logged: dict[str, float] = {}
 
     def _join(self, group: Group, *, sync_batch_norm: bool) -> None:
         """Make this process one of a group: check that batches can be divided, and share batch normalisation if asked.
@@ -124,6 +130,7 @@ class Run:
         return [
             f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
             f"data   {self.data_label}: {data}",
+            *(f"       {note}" for note in self.data.notes),
         ]
 
     def try_batch(self) -> dict[str, float]:
@@ -152,10 +159,13 @@ class Run:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.tracker.scalars(step, values)
-        self.logged.update(values)
 
     def log_offsets(self) -> dict[str, int]:
         return self.tracker.offsets()
+
+    def cut_logs(self, offsets: dict[str, int]) -> None:
+        self.tracker.close()
+        self.tracker = Tracker(self.directory, offsets=offsets)
 
     def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:
         if self.directory is None or not self.main:
@@ -180,7 +190,7 @@ class Run:
 
     def save_checkpoint(self, name: str, state: dict[str, Any]) -> None:
         assert self.directory is not None
-        state = {**state, "rng": runtime.rng_state()}
+        state = {**state, "rng": runtime.rng_state(), "fingerprint": self.data.fingerprint}
         if self.group is not None:
             states = self.group.gather(state["rng"])
             if states is None:
@@ -261,18 +271,18 @@ class Run:
         if self.group is not None:
             best = self.group.broadcast(best)
             self.group.copy_from_main([*self.model.parameters(), *self.model.buffers()])
-        metrics: dict[str, dict[str, float]] = {"train": {}}
-        for key, value in self.logged.items():
-            split, _, name = key.partition("/")
-            if split == "train":
-                metrics["train"][name] = value
         networks = {"model": self.model}
-        if best is not None and self.config["trainer"].get("limit_eval_batches") is None:
+        metrics: dict[str, dict[str, float]] = {"train": dict(self.trainer.loop.latest)}
+        if best is not None:
             metrics[best["metric"].partition("/")[0]] = best["metrics"]  # of these very weights
         for split in self.data.splits:
             if split not in metrics:
                 measured = evaluate(
-                    self.task, self.model, networks, self.data, split, dtype=self.dtype, group=self.group
+                    *(self.task, self.model, networks, self.data, split),
+                    autocast=runtime.autocast(self.config["trainer"]["precision"], self.device),
+                    dtype=self.dtype,
+                    limit=self.config["trainer"].get("limit_eval_batches"),
+                    group=self.group,
                 )
                 metrics[split] = scalars(measured)
         self._write_summary(status="finished", reason=reason, metrics=metrics)
@@ -334,7 +344,7 @@ def start(
             return run
     label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
     run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
-    (run.directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    write_text(run.directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     record = {
         "sizes": run.data.spec.defined(),
         "choices": dict(run.choices),
@@ -345,6 +355,9 @@ def start(
     write_json(run.directory / "spec.json", record)
     if isinstance(run.data.vocabulary, Vocabulary):
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
+    preprocessing = run.data.preprocessing()
+    if preprocessing is not None:
+        write_json(run.directory / "preprocessing.json", preprocessing)
     run.summary = {
         "status": "running",
         "steps": 0,
@@ -392,11 +405,9 @@ def resume(
         state, _, note = checkpoint.load_latest(directory)
     run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     record = read_json(directory / "spec.json")
-    if record["fingerprint"] != run.data.fingerprint:
-        raise DataError(
-            f"{directory.name}: the data '{run.data_label}' ({run.data.source}) are not those that the run was started "
-            f"with (SHA-256 {record['fingerprint'][:12]}… then, {run.data.fingerprint[:12]}… now); start a new run"
-        )
+    check_fingerprint(record["fingerprint"], run.data, run.data_label, directory, "start a new run")
+    if state is None and run.config["init_from"] is not None:
+        run.say(initialise_from(run.model, run.config["init_from"], directory.parent))
     if note:
         run.say(note)
     run.directory = directory
@@ -405,9 +416,22 @@ def resume(
         return run
     run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
-    (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    write_text(directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
+
+
+def check_fingerprint(expected: str, data: DataModule, label: str, directory: Path, remedy: str) -> None:
+    """Refuse data that are not those of the run.
+
+    Raises:
+        DataError: names both checksums and what to do.
+    """
+    if expected != data.fingerprint:
+        raise DataError(
+            f"{directory.name}: the data '{label}' ({data.source}) are not those that the run was started with "
+            f"(SHA-256 {expected[:12]}… then, {data.fingerprint[:12]}… now); {remedy}"
+        )
 
 
 def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any) -> nn.Module:

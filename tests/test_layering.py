@@ -20,7 +20,7 @@ PACKAGE = ROOT / "dlcli"
 TIERS = (
     {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
-    {"check", "plugins", "run_records", "distributed", "layers", "scratch"},
+    {"check", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
     {"weights"},
     {"config", "models", "data", "metrics", "optimizers", "schedulers"},
     {"tasks"},
@@ -43,6 +43,7 @@ TORCH_FREE = (
         "catalogue",
         "check",
         "config",
+        "inspection",
         "plugins",
         "run_records",
         "runtime",
@@ -50,6 +51,7 @@ TORCH_FREE = (
         "launch",
     ),
     *("__init__", "__main__", "cli", "completion", "schedulers", "data/sources", "data/__init__"),
+    *("data/columns", "data/csv_target", "data/delimited", "data/splits", "data/table_encoding"),
 )
 """Files and folders of dlcli/ that must not import torch when they are imported."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dlcli.cli.options import ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, DataError
 
 EXAMPLE = """\b
 Examples:
@@ -23,10 +23,10 @@ RESUMABLE = frozenset(
     for key in (
         *("max_epochs", "max_steps", "max_minutes", "patience", "keep_top"),
         *("eval_every", "checkpoint_every", "log_every"),
-        *("devices", "process_timeout"),
+        *("device", "devices", "process_timeout"),
     )
 )
-"""What may change when a run is resumed: its budget, when it is measured, saved and logged, and its processes."""
+"""What may change when a run is resumed: its budget, when it is measured, saved and logged, and where it runs."""
 
 
 def train(
@@ -88,9 +88,16 @@ def resume_run(
     from dlcli.config import Composed, change_values
     from dlcli.launch import begin
     from dlcli.run_records import read_json
+    from dlcli.run_records import record as record_of
 
+    present = record_of(directory)
+    if present.status == "running":
+        raise ConfigError(f"{directory.name} is running (process {present.summary.get('pid')}); end it first")
     directories = search_path(config_dirs, plugins)
-    config = change_values(load_yaml(directory / "config.yaml"), overrides, RESUMABLE)
+    saved = load_yaml(directory / "config.yaml")
+    if not isinstance(saved, dict):
+        raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
+    config = change_values(saved, overrides, RESUMABLE)
     record = read_json(directory / "spec.json")
     problems = check(config, record["choices"], directories)
     if problems:

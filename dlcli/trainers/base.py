@@ -44,6 +44,10 @@ class RunContext(Protocol):
         """Bytes written to each log so far; a resumed run cuts them back to these."""
         ...
 
+    def cut_logs(self, offsets: dict[str, int]) -> None:
+        """Cut the logs back to these lengths, when the run goes back to a checkpoint."""
+        ...
+
     def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:
         """Record pictures and samples after an evaluation."""
         ...

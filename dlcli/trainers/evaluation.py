@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ def evaluate(
     autocast: Any = None,
     dtype: torch.dtype | None = None,
     limit: int | None = None,
+    stop: Callable[[], bool] | None = None,
     group: Group | None = None,
 ) -> dict[str, float | Tensor]:
     """Metrics of the networks over a split, by name.
@@ -40,6 +42,7 @@ def evaluate(
         autocast: the context of lower precision, or None.
         dtype: what floating-point inputs are converted to, for models in double precision; None leaves them.
         limit: at most this many batches; None for all.
+        stop: asked before each batch; True ends the evaluation early, and its numbers are of no use.
         group: processes that share the batches out and add up what they measured; all of them call this.
     """
     carries = task.carries_state(model)
@@ -51,6 +54,8 @@ def evaluate(
             stack.enter_context(evaluating(network))
         stack.enter_context(autocast or contextlib.nullcontext())
         for index in _share(min(len(batches), limit or len(batches)), carries, group):
+            if stop is not None and stop():
+                break
             batch = converted(batches[index], dtype)
             if carry is not None:
                 batch = batch._replace(carry=carry)

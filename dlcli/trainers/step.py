@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dlcli import runtime
 from dlcli.distributed import Group
+from dlcli.errors import NonFiniteError
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Loss, Task
@@ -60,8 +61,7 @@ class Stepper:
         callables["model"] = model
         self.networks: dict[str, Any] = {n: torch.compile(m) if compile else m for n, m in callables.items()}
         self.averaged = copy.deepcopy(model).requires_grad_(False) if ema_decay is not None else None
-        low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        self.autocast: Any = torch.autocast(device.type, dtype=low) if low else contextlib.nullcontext()
+        self.autocast = runtime.autocast(precision, device)
         self.scaler = {"scale": 2.0**16, "good_steps": 0} if precision == "fp16" else None
 
     @property
@@ -142,15 +142,16 @@ class Stepper:
             self.summed |= set(values)
         if self.scaler is not None:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self.scaler["scale"])
+        finite = True
+        guarded = self.skip_nonfinite or self.scaler is not None
+        if guarded or (measure and self.clip_norm is None):
+            values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if guarded:  # before clipping, which would hide an infinite gradient; waits for the device
+            finite = bool(torch.isfinite(values["gradient_norm"]))
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(parameters, self.clip_value)
-        finite = True
         if self.clip_norm is not None:
             values["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        elif measure or self.skip_nonfinite or self.scaler is not None:
-            values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.skip_nonfinite or self.scaler is not None:
-            finite = bool(torch.isfinite(values["gradient_norm"]))
         optimizer.lr = optimizer.base_lr * self.schedules[network].factor(self.step_count)
         if finite:
             optimizer.step()
@@ -164,8 +165,18 @@ class Stepper:
         self.scaler["good_steps"] = self.scaler["good_steps"] + 1 if finite else 0
         if not finite:
             self.scaler["scale"] /= 2
+            if self.scaler["scale"] < 1:
+                raise NonFiniteError(
+                    "gradients are not finite at any loss scale of fp16; use trainer.precision=bf16 or another rate"
+                )
         elif self.scaler["good_steps"] == 2000:
             self.scaler.update(scale=self.scaler["scale"] * 2, good_steps=0)
+
+    @torch.no_grad()
+    def weights_are_finite(self) -> bool:
+        """Whether no parameter is NaN or infinite. Waits for the device."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in self.model.parameters()])
+        return bool(torch.isfinite(torch.stack([norm.float() for norm in norms])).all())
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -200,3 +211,5 @@ class Stepper:
         if self.scaler is not None:
             self.scaler.update(state["scaler"])
         self.step_count = step
+        for name, optimizer in self.optimizers.items():
+            optimizer.lr = optimizer.base_lr * self.schedules[name].factor(max(0, step - 1))
