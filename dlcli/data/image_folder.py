@@ -30,6 +30,7 @@ MAX_BAD = 0.01  # share of pictures that on_bad=skip leaves out; more is a mista
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IGNORED_FOLDERS = ("__MACOSX",)
 PREDICTION_BATCH = 256
+MAX_CELL = 1_000  # characters of a name or label
 
 
 @dataclass(frozen=True)
@@ -383,6 +384,8 @@ def read_table(table: Path) -> list[tuple[int, str, str]]:
                         f"{table}:{reader.line_num}: expected two columns, the picture's name and its label, "
                         f"found {len(row)}" + (" (one is empty)" if len(row) == 2 else "")
                     )
+                if max(map(len, row)) > MAX_CELL:
+                    raise DataError(f"{table}:{reader.line_num}: a cell of more than {MAX_CELL:,} characters")
                 rows.append((reader.line_num, row[0].strip(), row[1].strip()))
     except OSError as error:
         raise DataError(f"{table}: cannot be read ({error.strerror}); give data.labels a CSV file") from None
