@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,22 +109,30 @@ def _group_problem(group: str, value: Any, directories: list[Path]) -> str | Non
     return None
 
 
-def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+def config_loader(directories: Iterable[Path]) -> Any:
+    """Hydra's loader of what these folders and Hydra itself define, the first folder first."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
     from hydra.core.plugins import Plugins
-    from hydra.types import RunMode
-    from omegaconf import OmegaConf
 
     Plugins.instance()  # registers the sources that read files
     search_path = ConfigSearchPathImpl()
     search_path.append("hydra", "pkg://hydra.conf")
-    for directory in [*directories, catalogue.CONFIGS]:
+    for directory in directories:
         search_path.append("dlcli", f"file://{directory}")
     search_path.append("schema", "structured://")
-    loader = ConfigLoaderImpl(config_search_path=search_path)
+    return ConfigLoaderImpl(config_search_path=search_path)
+
+
+def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    loader = config_loader([*directories, catalogue.CONFIGS])
     try:
         tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
+        if directories:
+            _refuse_hydra_settings(tree.hydra, directories)
         choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}
         defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults if list_files else []
         raw = OmegaConf.to_container(tree, resolve=False)
@@ -136,13 +145,44 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
     except ConfigError:
         raise
     except Exception as error:  # Hydra and OmegaConf leak many types; their first line is the message
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(first_line(error)) from None
     assert isinstance(config, dict)
     files = []
     for default in defaults:
         if default.config_path and not default.config_path.startswith("hydra"):
             files.append(_locate(default.config_path, directories))
     return Composed({str(key): value for key, value in config.items()}, choices, files)
+
+
+def _refuse_hydra_settings(node: Any, directories: list[Path]) -> None:
+    """Refuse people's YAML files that change Hydra's own settings: Hydra would execute the callbacks they name."""
+    settings, expected = _hydra_settings(node), _hydra_defaults()
+    changed = sorted(key for key in {*settings, *expected} if settings.get(key) != expected.get(key))
+    if changed:
+        names = ", ".join(f"hydra.{key}" for key in changed)
+        files = [file for directory in directories for file in sorted(directory.rglob("*.yaml")) if _names_hydra(file)]
+        where = f"{files[0]}: " if len(files) == 1 else ""
+        raise ConfigError(f"{where}{names} cannot be set in a YAML file: Hydra may execute what it names; remove it")
+
+
+def _hydra_settings(node: Any) -> dict[str, Any]:
+    """Hydra's section of a composed tree, without what it notes down about this composition."""
+    from omegaconf import OmegaConf
+
+    settings: Any = OmegaConf.to_container(node, resolve=False)
+    settings["job"] = {key: value for key, value in settings["job"].items() if key in ("chdir", "env_set", "env_copy")}
+    return {key: value for key, value in settings.items() if key not in ("runtime", "overrides")}
+
+
+@cache
+def _hydra_defaults() -> dict[str, Any]:
+    from hydra.types import RunMode
+
+    return _hydra_settings(config_loader([]).load_configuration(None, [], run_mode=RunMode.RUN).hydra)
+
+
+def _names_hydra(file: Path) -> bool:
+    return "hydra" in file.read_text(encoding="utf-8", errors="replace")
 
 
 def _locate(config_path: str, directories: list[Path]) -> Path:
@@ -164,7 +204,8 @@ def _refuse_resolvers(value: Any, path: str = "") -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, at most 200 characters."""
     text = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
     return text if len(text) <= 200 else text[:197] + "…"
 

@@ -28,7 +28,7 @@ from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import process_record, read_json, write_json
+from dlcli.run_records import new_directory, process_record, read_json, write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
@@ -336,18 +336,6 @@ def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], sp
     """The configured model for data of these sizes; initial weights come from torch's global generator."""
     model: nn.Module = MODELS.build(config["model"], spec=spec, label=choices.get("data") or config["data"]["name"])
     return model
-
-
-def new_directory(parent: Path, name: str) -> Path:
-    """Create ``parent/name``, or ``parent/name-2`` and so on if another process was faster."""
-    for number in range(1, 10_000):
-        candidate = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            candidate.mkdir()
-        except FileExistsError:
-            continue
-        return candidate
-    raise ConfigError(f"run_dir={parent}: no free name for {name}")
 
 
 def is_out_of_memory(error: Exception) -> bool:
