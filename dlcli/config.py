@@ -43,6 +43,8 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
             raise ConfigError(f"{directory}: no such folder of configurations")
         if (directory / "config.yaml").exists():
             raise ConfigError(f"{directory / 'config.yaml'}: would replace dlcli's own defaults; rename or remove it")
+        if (directory / "hydra").exists():
+            raise ConfigError(f"{directory / 'hydra'}: would replace Hydra's own settings; rename or remove it")
     for entry in (entry for group in GROUPS for entry in catalogue.entries(group, directories).values()):
         if not entry.file.is_relative_to(catalogue.CONFIGS):
             entry.content()

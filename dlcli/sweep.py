@@ -45,6 +45,8 @@ LAUNCHERS = {
 """Launchers that a sweep may use, and their classes."""
 INSTALL = {"joblib": "hydra-joblib-launcher", "submitit_local": "hydra-submitit-launcher"}
 INSTALL["submitit_slurm"] = INSTALL["submitit_local"]
+WARM = ("torch", "dlcli.sweep_job", "tensorboard.summary.writer.record_writer")
+"""What every job needs: imported once, before the jobs are forked."""
 SWEEPER = "hydra_plugins.dlcli_sweep.JobSweeper"
 
 
@@ -80,13 +82,14 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
         ConfigError: an override that cannot be read or has no countable values, or too many jobs.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import RangeSweep
 
     parser = OverridesParser.create(config_loader=config_loader([*directories, catalogue.CONFIGS]))
     choices: dict[str, list[str]] = {}
     problems = []
     for text in overrides:
         try:
-            override = parser.parse_override(text[:10_000])
+            (override,) = parser.parse_overrides([text[:10_000]])
         except Exception:
             choices[text] = [text]  # composing it reports what is wrong
             continue
@@ -95,7 +98,10 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
         elif not override.is_discrete_sweep():
             problems.append(f"'{text}' has no countable values; write choice(…) or range(…)")
         else:
-            key = override.get_key_element()
+            key, value = override.get_key_element(), override.value()
+            if isinstance(value, RangeSweep) and _span(value) > MAX_JOBS * abs(float(value.step)):
+                problems.append(f"'{text}': a sweep of more than {MAX_JOBS:,} jobs; name fewer values")
+                continue
             try:
                 values = list(itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1))
             except Exception as error:
@@ -110,6 +116,10 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
     if problems:
         raise ConfigError(problems)
     return [list(job) for job in itertools.product(*choices.values())]
+
+
+def _span(value: Any) -> float:
+    return abs(float(value.stop) - float(value.start))
 
 
 def compose_jobs(jobs: Sequence[Sequence[str]], directories: Sequence[Path]) -> list[Composed]:
@@ -169,7 +179,7 @@ def start(
     jobs = expand(own, directories)
     with contextlib.ExitStack() as stack:
         # The server imports torch while the jobs are composed here.
-        server = stack.enter_context(Server(spawn=bool(gpus()))) if launcher == "dlcli" else None
+        server = stack.enter_context(Server(spawn=bool(gpus()), warm=WARM)) if launcher == "dlcli" else None
         composed = compose_jobs(jobs, directories)
         folder = create(jobs, composed, plugins=plugins, command=command, launcher=launcher)
         return launch(Jobs(folder, range(len(jobs)), plugins, server=server, quiet=quiet), hydra)
@@ -209,7 +219,7 @@ def resume(
         raise ConfigError(dict.fromkeys(problems))
     numbers = [job.number for job in found.unfinished]
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(spawn=bool(gpus()))) if launcher == "dlcli" and numbers else None
+        server = stack.enter_context(Server(spawn=bool(gpus()), warm=WARM)) if launcher == "dlcli" and numbers else None
         return launch(Jobs(folder, numbers, plugins, server=server, quiet=quiet), hydra)
 
 
@@ -298,7 +308,7 @@ def _hydra_overrides(hydra: Sequence[str], folder: Path) -> list[str]:
 
     where = QuotedString(str(folder.resolve()).replace("${", r"\${"), Quote.single).with_quotes()
     named = [] if any(text.lstrip("+").startswith("hydra/launcher=") for text in hydra) else ["hydra/launcher=dlcli"]
-    quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null"]
+    quiet = ["hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null", "hydra.job.chdir=false"]
     return [*named, "hydra/sweeper=dlcli", *quiet, f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={JOBS}", *hydra]
 
 
