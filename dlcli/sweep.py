@@ -284,6 +284,11 @@ def launch(jobs: Jobs, hydra: Sequence[str]) -> Results:
                 )
             except KeyboardInterrupt:
                 received = signal.SIGINT
+            except Exception as error:
+                if jobs.server is not None:
+                    raise
+                # Another launcher gave up, for example because a job was killed: the records say what is done.
+                jobs.progress.say(f"the launcher ended early: {type(error).__name__}: {first_line(error)}")
         received = received or jobs.received
     found = results(jobs.folder)
     found.write()

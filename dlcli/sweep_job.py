@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ def run_job(folder: str, number: int, plugins: Sequence[str]) -> int:
         code, cause = _describe(error)
         status = "stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
         if code == 1:
-            traceback.print_exception(error)
+            traceback.print_exception(error, file=sys.stdout)
         else:
             print(f"dlcli: {cause}")
         update_job(sweep, number, status=status, cause=cause, exit_code=code)

@@ -33,7 +33,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.callback(invoke_without_command=True)
 def runs(ctx: typer.Context, run_dir: RunDir = None, as_json: AsJson = False) -> None:
-    """List the runs, sweeps first with theirs below them; or delete some with rm and prune."""
+    """List the runs; or delete some with rm and prune.
+
+    Sweeps come first, with their runs below them.
+    """
     ctx.obj = run_dir
     if ctx.invoked_subcommand is not None:
         return

@@ -37,7 +37,8 @@ def two(trained):
     )
 
 
-def test_only_options_that_differ_are_shown(dlcli, two):
+@pytest.mark.usefixtures("two")
+def test_only_options_that_differ_are_shown(dlcli):
     code, out, err = dlcli("compare", "a", "b")
     assert (code, err) == (0, "")
     assert [line.split() for line in out.splitlines()] == [
@@ -58,7 +59,8 @@ def test_many_differences_go_downwards(dlcli, trained):
     assert lines[-1] == ["status", "finished", "finished"]
 
 
-def test_json(dlcli, two):
+@pytest.mark.usefixtures("two")
+def test_json(dlcli):
     code, out, _ = dlcli("compare", "a", "b", "--json")
     content = json.loads(out)
     assert code == 0
@@ -67,14 +69,16 @@ def test_json(dlcli, two):
     assert content["runs"][0]["metrics"] == {"val/loss": 0.25, "val/accuracy": 0.75}
 
 
-def test_one_metric(dlcli, two):
+@pytest.mark.usefixtures("two")
+def test_one_metric(dlcli):
     _, out, _ = dlcli("compare", "a", "b", "--metric", "val/accuracy")
     assert out.splitlines()[0].split() == ["run", "model.tied", "optimizer.lr", "val/accuracy", "status"]
     code, _, err = dlcli("compare", "a", "b", "--metric", "val/acuracy")
     assert (code, err) == (2, "dlcli: --metric val/acuracy: no run has it; did you mean val/accuracy?\n")
 
 
-def test_curves(dlcli, two, tmp_path):
+@pytest.mark.usefixtures("two")
+def test_curves(dlcli, tmp_path):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "curves.png"
     code, out, _ = dlcli("compare", "a", "b", "--plot", picture)
@@ -89,7 +93,8 @@ def test_curves(dlcli, two, tmp_path):
     assert "x.docx" in err
 
 
-def test_curves_leave_out_what_is_not_a_number(two):
+@pytest.mark.usefixtures("two")
+def test_curves_leave_out_what_is_not_a_number():
     from dlcli.comparison import open_runs
 
     (run,) = open_runs(["a"], Path("runs"))
@@ -97,7 +102,8 @@ def test_curves_leave_out_what_is_not_a_number(two):
     assert run.curve("nothing") == ([], [])
 
 
-def test_without_matplotlib(dlcli, two, monkeypatch):
+@pytest.mark.usefixtures("two")
+def test_without_matplotlib(dlcli, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     code, _, err = dlcli("compare", "a", "b", "--plot", "x.png")
     assert code == 2
@@ -143,7 +149,8 @@ def test_runs_that_cannot_be_compared(dlcli, two):
     assert (code, err) == (3, f"dlcli: {two[0] / 'config.yaml'}: not the configuration of a run\n")
 
 
-def test_no_torch(process, two):
+@pytest.mark.usefixtures("two")
+def test_no_torch(process):
     done = process("compare", "a", "b", env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert done.returncode == 0
     assert "| torch\n" not in done.stderr
