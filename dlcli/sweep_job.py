@@ -6,7 +6,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import dlcli.run
 from dlcli import plugins as plugin_loader
@@ -66,7 +65,9 @@ def _describe(error: BaseException) -> tuple[int, str]:
     """Exit code and message of a failure."""
     if isinstance(error, Exception) and not isinstance(error, DlcliError) and dlcli.run.is_out_of_memory(error):
         error = ResourceError("out of memory; use a smaller data.batch_size or a smaller model")
-    message: Any = str(error).split("\n")
+    message = str(error).split("\n")
+    if isinstance(error, Interrupted):
+        return error.exit_code, message[0].partition(";")[0]  # the rest says how to resume this run alone
     if isinstance(error, DlcliError):
         return error.exit_code, "; ".join(message)
     if isinstance(error, KeyboardInterrupt):

@@ -106,10 +106,10 @@ class SweepProgress:
 
     @staticmethod
     def _results(job: Job) -> dict[str, float]:
-        """The monitored metric, and the same one on the other splits."""
+        """The monitored metric, on the validation and the test split."""
         best = job.summary.get("best")
         name = best["metric"].partition("/")[2] if isinstance(best, dict) else "loss"
-        return {key: value for key, value in job.metrics.items() if key.partition("/")[2] == name}
+        return {split: job.metrics[split] for split in (f"val/{name}", f"test/{name}") if split in job.metrics}
 
 
 def _lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

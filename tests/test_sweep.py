@@ -18,6 +18,7 @@ from dlcli import sweep
 from dlcli.__main__ import run
 from dlcli.config import compose
 from dlcli.errors import ConfigError
+from dlcli.sweep_progress import SweepProgress, latest
 from dlcli.sweep_records import Group, Job, find_sweep, format_mean, read_job, results, update_job, write_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -470,3 +471,39 @@ def test_finding_a_sweep(finished):
     assert find_sweep("sweep-mlp-1", parent) == finished
     with pytest.raises(ConfigError, match="sweep 'sweep-m' is ambiguous: it may be sweep-mlp-1, sweep-mlp-12"):
         find_sweep("sweep-m", parent)
+
+
+# ---------------------------------------------------------------------- what a person sees
+
+
+def test_a_live_table_on_a_terminal(finished, capsys):
+    (finished / "run-1" / "metrics.jsonl").write_text('{"step": 1200, "val/loss": 2.5}\n{"step": 13')
+    progress = SweepProgress(finished, quiet=False, terminal=True)
+    jobs = results(finished).jobs
+    progress.start(jobs, 2)
+    progress.started(jobs[1])
+    progress.ended(jobs[0])
+    progress.update([1])
+    progress.stop()
+    out = capsys.readouterr().out
+    assert "job 0  optimizer.lr=0.1 seed=0  finished  val/accuracy 0.5000  test/accuracy 0.4000" in out
+    assert latest(jobs[1]) == (1200, "val/loss 2.5000")
+    assert latest(jobs[0]) == (None, "")
+
+
+def test_quiet(finished, capsys):
+    progress = SweepProgress(finished, quiet=True, terminal=True)
+    jobs = results(finished).jobs
+    progress.start(jobs, 2)
+    progress.ended(jobs[0])
+    progress.report(results(finished))
+    assert capsys.readouterr().out == ""
+
+
+def test_the_report_names_causes_and_the_best_run(finished, capsys):
+    update_job(finished, 1, status="failed", cause="it tripped")
+    SweepProgress(finished, quiet=False, terminal=False).report(results(finished))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["optimizer.lr", "val/accuracy"]
+    assert f"job 1  optimizer.lr=0.1 seed=1  failed: it tripped; see {finished / 'jobs' / '001.log'}" in lines
+    assert lines[-2:] == [f"best   {finished / 'run-5'}", f"table  {finished / 'sweep.csv'}"]
