@@ -110,6 +110,10 @@ class Registry:
                         return ast.literal_eval(value)
         return default
 
+    def load(self, name: str) -> None:
+        """Import the module of an entry, so that building it later imports nothing."""
+        self._source(name).load()
+
     def build(self, config: Mapping[str, Any], *arguments: Any, spec: DataSpec | None = None, label: str = "") -> Any:
         """The only way from a name to an object.
 
@@ -123,8 +127,7 @@ class Registry:
             ConfigError: unknown name, or a size that the data do not define.
         """
         name = config["name"]
-        source = self._source(name)
-        source.load()
+        self.load(name)
         sizes = spec.defined() if spec else {}
         values = {key: value for key, value in config.items() if key != "name"}
         for parameter in self.signature(name):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dlcli import __version__, checkpoint, runtime
 from dlcli.config import Composed
-from dlcli.data.base import DataModule
+from dlcli.data.base import DataModule, generator
 from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
@@ -55,8 +55,9 @@ class Run:
         self.device = runtime.resolve_device(trainer.get("device", "cpu"))
         trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
         runtime.deterministic(trainer.get("deterministic", False))
-        runtime.seed_everything(self.seed)
         self.data: DataModule = DATA.build(self.config["data"])
+        MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
+        runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
@@ -66,6 +67,7 @@ class Run:
         self.model.to(self.device)
         self.data.to(self.device)
         self.trainer = TRAINERS.build(trainer)
+        runtime.seed_everything(derived_seed(self.seed))  # of training, whatever building has drawn
         self.progress = Progress(quiet=quiet, unit=self.data.unit)
         self.interruption = Interruption()
         self.resume_state: dict[str, Any] | None = None
@@ -310,10 +312,15 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
 def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False) -> Run:
     """A run that continues from the newest good checkpoint of ``directory``, with its (changed) configuration.
 
+    A run that ended before its first checkpoint begins again in its folder.
+
     Raises:
-        DataError: no good checkpoint, or the data are not those that the run was started with.
+        DataError: checkpoints that are damaged, or the data are not those that the run was started with.
     """
-    state, _, note = checkpoint.load_latest(directory)
+    begun = any((directory / name).exists() for name in (checkpoint.LAST, checkpoint.PREVIOUS))
+    state, note = None, None
+    if begun:
+        state, _, note = checkpoint.load_latest(directory)
     run = Run(composed, plugins=plugins, quiet=quiet)
     record = read_json(directory / "spec.json")
     if record["fingerprint"] != run.data.fingerprint:
@@ -328,7 +335,7 @@ def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), 
     run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
     (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
-    run.tracker = Tracker(directory, offsets=state["loop"]["offsets"])
+    run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
 
 
@@ -336,6 +343,11 @@ def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], sp
     """The configured model for data of these sizes; initial weights come from torch's global generator."""
     model: nn.Module = MODELS.build(config["model"], spec=spec, label=choices.get("data") or config["data"]["name"])
     return model
+
+
+def derived_seed(seed: int) -> int:
+    """A seed for training that is not the one of the initial weights, nor another run's."""
+    return int(generator(seed, 1).initial_seed() % 2**32)
 
 
 def is_out_of_memory(error: Exception) -> bool:
