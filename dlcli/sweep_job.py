@@ -47,12 +47,12 @@ def run_job(folder: str, number: int, plugins: Sequence[str]) -> int:
 
 
 def _open(job: Job, plugins: Sequence[str]) -> dlcli.run.Run:
-    """The job's run: continued if it was stopped or killed and has a good checkpoint, else a new one."""
+    """The job's run: continued if it was stopped or killed and its checkpoints are good, else a new one."""
     composed = Composed(job.content["config"], job.content["choices"])
     problems = check(composed.config, composed.choices, [])
     if problems:
         raise ConfigError(problems)
-    if job.run is not None and job.summary.get("status") in ("stopped", "running") and (job.run / "last.pt").exists():
+    if job.run is not None and job.summary.get("status") in ("stopped", "running"):
         try:
             return dlcli.run.resume(job.run, composed, plugins=plugins)
         except DataError as error:
