@@ -51,6 +51,7 @@ def load_run(
     run: Path | str,
     *,
     checkpoint: str = "best",
+    run_dir: Path | str | None = None,
     config_dirs: Sequence[Path | str] = (),
     plugins: Sequence[str] = (),
     device: str = "auto",
@@ -58,8 +59,9 @@ def load_run(
     """Open a saved run; ``.model`` is a ready ``nn.Module`` in evaluation mode.
 
     Args:
-        run: a folder, a unique prefix of a run's name, or "latest" (of the folder ``runs``).
+        run: a folder, a unique prefix of a run's name, or "latest".
         checkpoint: "best", "last", or the path of a checkpoint.
+        run_dir: where to look for a prefix or the latest; None is the folder ``runs``.
         config_dirs: folders of your own YAML files.
         plugins: those that the run was trained with.
         device: "auto", "cpu", "cuda" or "mps".
@@ -73,7 +75,12 @@ def load_run(
     from dlcli.saved_run import SavedRun
 
     directories = [*[Path(directory) for directory in config_dirs], *plugin_loader.load(plugins)]
-    return SavedRun(find(str(run), run_folder(None)), which=checkpoint, directories=directories, device=device)
+    return SavedRun(
+        find(str(run), run_folder(Path(run_dir) if run_dir else None)),
+        which=checkpoint,
+        directories=directories,
+        device=device,
+    )
 
 
 def build_model(name: str, **values: Any) -> nn.Module:

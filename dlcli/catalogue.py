@@ -17,6 +17,9 @@ from dlcli.errors import ConfigError
 
 GROUPS = ("model", "data", "task", "optimizer", "scheduler", "trainer", "experiment")
 MAX_BYTES = 1_000_000
+MAX_HEADER = 10_000  # characters of comments at the top
+MAX_LEVELS = 100  # of lists and mappings within each other
+MAX_NODES = 5_000  # values, lists and mappings, each as often as an alias repeats it
 
 _PACKAGED = Path(__file__).parent / "configs"
 CONFIGS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "configs"
@@ -32,6 +35,8 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no plain name", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} appears twice", key_node.start_mark
@@ -62,12 +67,18 @@ def load_yaml(file: Path) -> Any:
     """The plain content of one YAML file.
 
     Raises:
-        ConfigError: unreadable, over 1 MB, not UTF-8, not YAML, or with duplicate keys; one line with file and line.
+        ConfigError: unreadable, over 1 MB, not UTF-8, not YAML, with duplicate keys, or over the limits on levels and
+            values; one line with file and line.
     """
     try:
+        if not file.is_file():
+            reason = "a folder" if file.is_dir() else "not a regular file" if file.exists() else "no such file"
+            raise ConfigError(f"{file}: {reason}; expected a YAML file")
         if file.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{file}: over {MAX_BYTES:,} bytes; a configuration file is smaller")
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
+        text = file.read_text(encoding="utf-8")
+        _check_size(file, text)
+        return yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -78,6 +89,35 @@ def load_yaml(file: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         raise ConfigError(f"{where}: {getattr(error, 'problem', None) or 'not valid YAML'}") from None
+
+
+def _check_size(file: Path, text: str) -> None:
+    """Refuse what would take long, or no end, to build: from the events of the parser, before anything is built."""
+    nodes = 0  # so far, with what aliases repeat
+    levels: list[tuple[str | None, int]] = []  # of the open lists and mappings: anchor, nodes before
+    sizes: dict[str | None, int] = {}  # of the values that aliases may repeat
+    for event in yaml.parse(text, Loader=_Loader):
+        problem = None
+        if isinstance(event, yaml.AliasEvent):
+            if any(event.anchor == anchor for anchor, _ in levels):
+                problem = f"the alias *{event.anchor} stands for itself"
+            nodes += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            levels.append((event.anchor, nodes))
+            nodes += 1
+        elif isinstance(event, yaml.ScalarEvent):
+            nodes += 1
+            sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = levels.pop()
+            sizes[anchor] = nodes - before
+        if len(levels) > MAX_LEVELS:
+            problem = f"nested more than {MAX_LEVELS} levels deep"
+        if nodes > MAX_NODES:
+            problem = f"more than {MAX_NODES:,} values, aliases included"
+        if problem:
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            raise ConfigError(f"{file}:{line}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -101,11 +141,14 @@ class Entry:
 def header(file: Path) -> list[str]:
     """The comment lines at the top of a YAML file, without '#' and without Hydra's @package line."""
     lines = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        if not line.startswith("#"):
-            break
-        if "@package" not in line:
-            lines.append(line.lstrip("#").strip())
+    if not file.is_file():
+        return []
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream.read(MAX_HEADER).splitlines():
+            if not line.startswith("#"):
+                break
+            if "@package" not in line:
+                lines.append(line.lstrip("#").strip())
     return lines
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
-from dlcli.errors import ConfigError, suggestion
-from dlcli.hyperparameters import Ge, Lt, accepts, describe
-from dlcli.registry import DATA, MODELS, REGISTRIES, TASKS, missing_size
+from dlcli.errors import ConfigError, listing, shown, suggestion
+from dlcli.hyperparameters import MinLen, Seed, accepts, describe
+from dlcli.registry import DATA, MODELS, REGISTRIES, SCHEDULERS, TASKS, missing_size
 from dlcli.spec import SIZES
 
 TOP_LEVEL: dict[str, Any] = {
-    "seed": Annotated[int, Ge(0), Lt(2**32)],
-    "run_dir": str,
+    "seed": Seed,
+    "run_dir": Annotated[str, MinLen(1)],
     "init_from": str | None,
     "layers": Literal["torch"],
 }
@@ -24,10 +24,13 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None], director
     """Problems of a composed configuration, one line each; an empty list if there are none."""
     problems = []
     for key, value in config.items():
+        problems += _private_problems(key, value)
         if key in TOP_LEVEL:
             problems += _value_problem(key, value, TOP_LEVEL[key])
         elif key not in REGISTRIES:
-            problems.append(f"unknown option '{key}'; {suggestion(key, [*TOP_LEVEL, *REGISTRIES, 'experiment'])}")
+            problems.append(
+                f"unknown option '{shown(key)}'; {suggestion(str(key), [*TOP_LEVEL, *REGISTRIES, 'experiment'])}"
+            )
     problems += [
         f"missing option '{key}'; expected {describe(TOP_LEVEL[key])}" for key in TOP_LEVEL if key not in config
     ]
@@ -41,13 +44,15 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None], director
         problems += _fit_problems(config, choices, directories)
     if not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
+    if not broken & {"trainer", "task", "scheduler"}:
+        problems += _cadence_problems(config)
     return problems
 
 
 def group_problems(group: str, values: Any) -> list[str]:
     """Problems of one group's section: its name, unknown, missing and ill-typed options."""
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
-        return [f"{group} is {values!r}; expected one {group} by name, for example {group}={_example(group)}"]
+        return [f"{group} is {shown(values)}; expected one {group} by name, for example {group}={_example(group)}"]
     registry, name = REGISTRIES[group], values["name"]
     try:
         signature = registry.signature(name)
@@ -62,13 +67,13 @@ def group_problems(group: str, values: Any) -> list[str]:
         if key in SIZES and key not in options:
             problems.append(f"{group}.{key} cannot be set: the data decide it")
         elif str(key).startswith("_"):
-            problems.append(f"{group}.{key} is not allowed: a configuration names registered entries only")
+            continue  # reported by _private_problems
         elif key not in options:
             near = suggestion(str(key), options, full=False)
             hint = (
                 near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else _known(options)
             )
-            problems.append(f"unknown option '{group}.{key}' of {group} '{name}'; {hint}")
+            problems.append(f"unknown option '{group}.{shown(key)}' of {group} '{shown(name)}'; {hint}")
         else:
             problems += _value_problem(f"{group}.{key}", value, options[key])
     problems += [
@@ -89,13 +94,13 @@ def sample_problems(task: str, values: Mapping[str, Any], prefix: str = "") -> l
         if key in signature:
             problems += _value_problem(f"{prefix}{key}", value, signature[key])
         else:
-            problems.append(f"unknown option '{prefix}{key}' of sampling; {suggestion(str(key), signature)}")
+            problems.append(f"unknown option '{prefix}{shown(key)}' of sampling; {suggestion(str(key), signature)}")
     missing = [key for key in signature if key not in values]
     return problems + [f"missing option '{prefix}{key}'; expected {describe(signature[key])}" for key in missing]
 
 
 def _known(options: Mapping[str, Any]) -> str:
-    return "known: " + ", ".join(options) if options else "it has no options"
+    return "known: " + listing(options) if options else "it has no options"
 
 
 def _example(group: str) -> str:
@@ -107,15 +112,27 @@ def _value_problem(key: str, value: Any, annotation: Any) -> list[str]:
         return [f"{key} must be given; expected {describe(annotation)}"]
     if accepts(value, annotation):
         return []
-    shown = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return [f"{key}={shown if len(shown) <= 60 else shown[:57] + '…'}: expected {describe(annotation)}"]
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return [f"{key}={shown(text)}: expected {describe(annotation)}"]
+
+
+def _private_problems(path: str, value: Any) -> list[str]:
+    """Keys such as Hydra's ``_partial_``, at any depth: a configuration must not look as if it could call something."""
+    name = str(path).rpartition(".")[2]
+    if name.startswith("_"):
+        return [f"{shown(path)} is not allowed: a configuration names registered entries only"]
+    if isinstance(value, dict):
+        return [line for key, item in value.items() for line in _private_problems(f"{path}.{key}", item)]
+    if isinstance(value, list | tuple):
+        return [line for item in value for line in _private_problems(path, item)]
+    return []
 
 
 def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]) -> list[str]:
     """Sizes that the model or the task needs and the data do not define."""
     data = config["data"]["name"]
     label = choices.get("data") or data
-    defined = tuple(DATA.constant(data, "provides", ()))
+    defined = provided_sizes(config["data"])
     problems = []
     model, task = config["model"]["name"], config["task"]["name"]
     needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
@@ -128,13 +145,42 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     return problems
 
 
+def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The sizes that a data entry with these options defines, read from its class without importing it."""
+    sizes = tuple(DATA.constant(data["name"], "provides", ()))
+    for option, by_value in DATA.constant(data["name"], "provides_by", {}).items():
+        sizes += tuple(by_value.get(data.get(option), ()))
+    return sizes
+
+
 def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> str:
     fitting = []
     for entry in catalogue.entries("data", directories).values():
-        registered = entry.content().get("name")
-        if isinstance(registered, str) and sizes <= set(DATA.constant(registered, "provides", ())):
+        content = entry.content()
+        if isinstance(content.get("name"), str) and sizes <= set(provided_sizes(content)):
             fitting.append(entry.name)
-    return f"; data that fit: {', '.join(fitting)}" if fitting else f"; no data fit {group} '{name}'"
+    return f"; data that fit: {listing(fitting, 60)}" if fitting else f"; no data fit {group} '{name}'"
+
+
+def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
+    """A run that never ends, and options that wait for what never happens."""
+    trainer, scheduler, task = config["trainer"], config["scheduler"]["name"], config["task"]["name"]
+    problems = []
+    if "max_steps" in trainer:
+        budgeted = trainer["max_steps"] is not None or trainer["max_epochs"] is not None
+        if not budgeted and trainer["max_minutes"] is None and trainer["patience"] is None:
+            problems.append("the run would never end: set trainer.max_steps, max_epochs, max_minutes or patience")
+        elif not budgeted and SCHEDULERS.constant(scheduler, "needs_total", False):
+            problems.append(f"scheduler '{scheduler}' spreads over the run: set trainer.max_steps or max_epochs")
+    if "eval_every" in trainer and trainer["eval_every"] is None:
+        if trainer["patience"] is not None:
+            problems.append(f"trainer.patience={trainer['patience']} counts evaluations: set trainer.eval_every")
+        if SCHEDULERS.constant(scheduler, "listens", False):
+            problems.append(f"scheduler '{scheduler}' listens to evaluations: set trainer.eval_every")
+    accumulate = trainer.get("accumulate", 1)
+    if accumulate > 1 and len(TASKS.constant(task, "trains", ("model",))) > 1:
+        problems.append(f"trainer.accumulate={accumulate}: task '{task}' trains several networks in turn; use 1")
+    return problems
 
 
 def _monitor_problems(config: Mapping[str, Any]) -> list[str]:
@@ -147,4 +193,4 @@ def _monitor_problems(config: Mapping[str, Any]) -> list[str]:
     known = [f"{split}/{metric}" for split in splits for metric in metrics]
     if monitor in known:
         return []
-    return [f"trainer.monitor={monitor}: task '{task}' does not measure it; {suggestion(monitor, known)}"]
+    return [f"trainer.monitor={shown(monitor)}: task '{task}' does not measure it; {suggestion(monitor, known)}"]

@@ -17,8 +17,14 @@ from dlcli.spec import SIZES
 
 OVERRIDING = ("train", "eval", "show")  # verbs whose arguments are overrides
 SAMPLING = ("prompt", "length", "temperature", "top_k", "top_p", "seed", "num_samples")
-OPTION_VALUES = {"--resume": "run", "--checkpoint": ("best", "last"), "--split": ("train", "val", "test")}
+OPTION_VALUES = {
+    "--resume": "run",
+    "--checkpoint": ("best", "last"),
+    "--split": ("train", "val", "test"),
+    "--format": ("csv", "jsonl"),
+}
 FOLDERS = {"--config-dir", "--plugin"}
+FILES = {"--input", "--output"}
 
 
 def candidates(words: Sequence[str]) -> list[str]:
@@ -39,7 +45,7 @@ def _continuations(before: list[str], current: str) -> Iterator[str]:
     verb = positional[0]
     if before[-1] in OPTION_VALUES or before[-1] == "--status":
         yield from _option_values(before)
-    elif before[-1] in FOLDERS or before[-1] == "--run-dir":
+    elif before[-1] in FOLDERS | FILES or before[-1] == "--run-dir":
         return  # the shell completes files
     elif current.startswith("-"):
         yield from _options(positional)
@@ -55,7 +61,7 @@ def _continuations(before: list[str], current: str) -> Iterator[str]:
         yield from entries(positional[1], _directories(before)) if positional[1] in GROUPS else ()
     elif verb == "completion" and len(positional) == 1:
         yield from ("bash", "zsh", "fish")
-    elif verb == "compare" or (verb in ("eval", "sample") and len(positional) == 1):
+    elif verb == "compare" or (verb in ("eval", "predict", "sample") and len(positional) == 1):
         yield from _runs(before)
     elif verb == "sample":
         yield from (f"{key}=" for key in SAMPLING)
@@ -65,7 +71,17 @@ def _continuations(before: list[str], current: str) -> Iterator[str]:
 
 def _positional(before: list[str]) -> list[str]:
     """The words that are neither options nor their values."""
-    with_value = {*OPTION_VALUES, *FOLDERS, "--run-dir", "--port", "--status", "--older-than", "--plot", "--metric"}
+    with_value = {
+        *OPTION_VALUES,
+        *FOLDERS,
+        *FILES,
+        "--run-dir",
+        "--port",
+        "--status",
+        "--older-than",
+        "--plot",
+        "--metric",
+    }
     return [
         word
         for previous, word in zip(["", *before], before, strict=False)

@@ -11,10 +11,15 @@ from typing import Any
 
 from dlcli import catalogue
 from dlcli.catalogue import GROUPS
-from dlcli.check import TOP_LEVEL, check
-from dlcli.errors import ConfigError, suggestion
+from dlcli.check import TOP_LEVEL, check, group_problems
+from dlcli.errors import ConfigError, DataError, shown, suggestion
+from dlcli.inspection import inspector
+from dlcli.registry import TASKS
 
 EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"
+MAX_OVERRIDE = 2_000  # characters; Hydra's grammar takes a second for twice as many
+MAX_KEY = 200  # characters
+MAX_DEPTH = 20  # brackets within brackets in an override
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,40 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
     composed = _compose_with_hydra(prepared, directories, list_files)
+    composed = _inspected(composed, prepared, directories, list_files)
     problems = check(composed.config, composed.choices, directories)
     if problems:
         raise ConfigError(problems)
+    return composed
+
+
+def _inspected(composed: Composed, overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+    """With what people's own data ask for: choices in front of what anybody named, and options found out.
+
+    Raises:
+        DataError: the data cannot be read, and nothing else is wrong. ConfigError: what is wrong otherwise.
+    """
+    data = composed.config.get("data")
+    if group_problems("data", data):
+        return composed
+    inspect = inspector(composed.config["data"])
+    if inspect is None:
+        return composed
+    named = _named_groups(overrides, directories)
+    task = composed.config.get("task")
+    requires = ()
+    if "task" in named and not group_problems("task", task):
+        requires = tuple(TASKS.constant(composed.config["task"]["name"], "requires", ()))
+    try:
+        found = inspect(composed.config["data"], requires)
+    except DataError:
+        problems = check(composed.config, composed.choices, directories)
+        if problems:
+            raise ConfigError(problems) from None
+        raise
+    front = [f"{group}={choice}" for group, choice in found.choices.items() if group not in named]
+    composed = _compose_with_hydra([*front, *overrides], directories, list_files)
+    composed.config["data"].update(found.options)
     return composed
 
 
@@ -71,23 +107,27 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
     parser = OverridesParser.create()
     prepared, problems = [], []
     for text in overrides:
-        if len(text) > 10_000:
-            problems.append(f"{text[:40]!r}…: an override of {len(text):,} characters; expected at most 10,000")
+        label = shown(text)
+        problem = size_problem(text)
+        if problem:
+            problems.append(problem)
             continue
         try:
             override = parser.parse_override(text)
         except Exception:
-            problems.append(f"cannot read '{text}'; expected key=value, {EXAMPLE}")
+            problems.append(f"cannot read '{label}'; expected key=value, {EXAMPLE}")
             continue
         key = override.key_or_group
-        if override.is_delete():
-            problems.append(f"'{text}': an option cannot be deleted; set it to another value")
+        if len(key) > MAX_KEY:
+            problems.append(f"'{label}': no option has a name of {len(key):,} characters")
+        elif override.is_delete():
+            problems.append(f"'{label}': an option cannot be deleted; set it to another value")
         elif override.is_sweep_override():
-            problems.append(f"'{text}' names several values; give one, or a list in brackets where a list is meant")
+            problems.append(f"'{label}' names several values; give one, or a list in brackets where a list is meant")
         elif key.startswith("hydra"):
-            problems.append(f"'{text}': Hydra's own settings cannot be changed in a single run")
+            problems.append(f"'{label}': Hydra's own settings cannot be changed in a single run")
         elif override.package is not None:
-            problems.append(f"'{text}': a package cannot be chosen; write {key}=…")
+            problems.append(f"'{label}': a package cannot be chosen; write {shown(key)}=…")
         elif key in GROUPS:
             problem = _group_problem(key, override.value(), directories)
             if problem:
@@ -99,38 +139,68 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
     return prepared, problems
 
 
+def size_problem(text: str) -> str | None:
+    """Why an override is too long or too deep to be given to Hydra's grammar; None if it is not."""
+    if len(text) > MAX_OVERRIDE:
+        return f"'{shown(text)}': an override of {len(text):,} characters; expected at most {MAX_OVERRIDE:,}"
+    if _depth(text) > MAX_DEPTH:
+        return f"'{shown(text)}': brackets nested too deeply; expected at most {MAX_DEPTH} levels"
+    return None
+
+
+def _depth(text: str) -> int:
+    """The most brackets that are open at once, whether or not they are quoted."""
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "[{(") - (character in "]})")
+        deepest = max(deepest, depth)
+    return deepest
+
+
 def _group_problem(group: str, value: Any, directories: list[Path]) -> str | None:
     if group == "experiment" and value is None:
         return None
     known = catalogue.entries(group, directories)
     name = getattr(value, "text", value)
     if not isinstance(name, str):
-        return f"{group}={'null' if name is None else name}: expected the name of one {group}; see 'dlcli list {group}'"
+        value = "null" if name is None else shown(name)
+        return f"{group}={value}: expected the name of one {group}; see 'dlcli list {group}'"
     if name not in known:
-        return f"no {group} '{name}'; {suggestion(name, known)}"
+        return f"no {group} '{shown(name)}'; {suggestion(name, known)}"
     return None
 
 
-def config_loader(directories: Iterable[Path]) -> Any:
-    """Hydra's loader of what these folders and Hydra itself define, the first folder first."""
+def config_loader(directories: Sequence[Path], *, ours: bool = True) -> Any:
+    """Hydra's reader of configurations over these folders, ours, and its own."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
     from hydra.core.plugins import Plugins
 
     Plugins.instance()  # registers the sources that read files
+    _register_checked_source()
     search_path = ConfigSearchPathImpl()
     search_path.append("hydra", "pkg://hydra.conf")
     for directory in directories:
-        search_path.append("dlcli", f"file://{directory}")
+        search_path.append("dlcli", f"checked://{directory}")
+    if ours:
+        search_path.append("dlcli", f"file://{catalogue.CONFIGS}")
     search_path.append("schema", "structured://")
     return ConfigLoaderImpl(config_search_path=search_path)
+
+
+def _named_groups(overrides: list[str], directories: list[Path]) -> set[str]:
+    """The groups whose choice somebody named: on the command line, or in an experiment or a data file."""
+    from hydra.types import RunMode
+
+    defaults = config_loader(directories).compute_defaults_list("config", overrides, RunMode.RUN)
+    return {key.partition("@")[0] for key in defaults.overrides.override_choices}
 
 
 def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    loader = config_loader([*directories, catalogue.CONFIGS])
+    loader = config_loader(directories)
     try:
         tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
         if directories:
@@ -144,8 +214,8 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
         OmegaConf.set_struct(tree, False)
         del tree["hydra"]
         config = OmegaConf.to_container(tree, resolve=True, throw_on_missing=False)
-    except ConfigError:
-        raise
+    except RecursionError:
+        raise ConfigError("a defaults list leads back to its own file; remove one of its entries") from None
     except Exception as error:  # Hydra and OmegaConf leak many types; their first line is the message
         raise ConfigError(first_line(error)) from None
     assert isinstance(config, dict)
@@ -180,11 +250,34 @@ def _hydra_settings(node: Any) -> dict[str, Any]:
 def _hydra_defaults() -> dict[str, Any]:
     from hydra.types import RunMode
 
-    return _hydra_settings(config_loader([]).load_configuration(None, [], run_mode=RunMode.RUN).hydra)
+    return _hydra_settings(config_loader([], ours=False).load_configuration(None, [], run_mode=RunMode.RUN).hydra)
 
 
 def _names_hydra(file: Path) -> bool:
     return "hydra" in file.read_text(encoding="utf-8", errors="replace")
+
+
+@cache
+def _register_checked_source() -> None:
+    """Let Hydra read people's own files only after ``catalogue.load_yaml`` has read them, with all its limits."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    from hydra._internal.sources_registry import SourcesRegistry
+
+    class CheckedConfigSource(FileConfigSource):
+        @staticmethod
+        def scheme() -> str:
+            return "checked"
+
+        def load_config(self, config_path: str) -> Any:
+            file = Path(self.path, self._normalize_file_name(config_path))
+            if file.exists():
+                catalogue.load_yaml(file)
+            try:
+                return super().load_config(config_path)
+            except ValueError as error:  # OmegaConf's reasons do not name the file
+                raise ConfigError(f"{file}: {shown(str(error).split(chr(10))[0], 120)}") from error
+
+    SourcesRegistry.instance().register(CheckedConfigSource)
 
 
 def _locate(config_path: str, directories: list[Path]) -> Path:
@@ -202,14 +295,19 @@ def _refuse_resolvers(value: Any, path: str = "") -> None:
             _refuse_resolvers(item, path)
     elif isinstance(value, str) and ("${oc." in value or "${hydra" in value):
         raise ConfigError(
-            f"{path}={value}: resolvers are not allowed in a configuration that is saved; write the value"
+            f"{shown(path)}={shown(value)}: resolvers are not allowed in a configuration that is saved; write the value"
         )
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, at most 200 characters."""
-    text = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "…"
+def first_line(error: BaseException) -> str:
+    """The message of one of Hydra's or OmegaConf's exceptions, with the option that it is about, if it knows."""
+    if isinstance(error, ConfigError):
+        return error.problems[0]
+    if isinstance(error.__cause__, ConfigError) or (not str(error) and error.__cause__):
+        return first_line(error.__cause__)
+    text = shown(str(error).split("\n")[0].strip() or type(error).__name__, 120)
+    key = shown(getattr(error, "full_key", None) or "")
+    return text if not key or key in text else f"{key}: {text}"
 
 
 def change_values(config: Mapping[str, Any], overrides: Sequence[str], allowed: Collection[str]) -> dict[str, Any]:
@@ -223,9 +321,9 @@ def change_values(config: Mapping[str, Any], overrides: Sequence[str], allowed: 
     for key, value in parse_values(overrides).items():
         group, _, option = key.partition(".")
         if key not in allowed:
-            problems.append(f"{key} cannot change when a run is resumed; only {', '.join(sorted(allowed))} can")
+            problems.append(f"{shown(key)} cannot change when a run is resumed; only {', '.join(sorted(allowed))} can")
         elif option not in changed.get(group, {}):
-            problems.append(f"unknown option '{key}' of this run")
+            problems.append(f"unknown option '{shown(key)}' of this run")
         else:
             changed[group][option] = value
     if problems:
@@ -255,7 +353,7 @@ def change_group_values(
     for key, value in values.items():
         group, _, option = key.partition(".")
         if not option or not isinstance(changed.get(group), dict):
-            raise ConfigError(f"unknown option '{key}'; {suggestion(group, [*GROUPS])}")
+            raise ConfigError(f"unknown option '{shown(key)}'; {suggestion(group, [*GROUPS])}")
         changed[group][option] = value
     return changed, choices
 
@@ -283,7 +381,7 @@ def parse_values(overrides: Sequence[str], text_keys: Collection[str] = ()) -> d
         except Exception:
             simple = False
         if not simple:
-            raise ConfigError(f"cannot read '{text}'; expected key=value, {EXAMPLE}")
+            raise ConfigError(f"cannot read '{shown(text)}'; expected key=value, {EXAMPLE}")
     return values
 
 

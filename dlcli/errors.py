@@ -57,7 +57,24 @@ class Interrupted(DlcliError):
 def suggestion(name: str, known: Iterable[str], *, full: bool = True) -> str:
     """The tail of a message about an unknown name: the nearest known one, else (if ``full``) all of them."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name[:100], known, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]}?"
-    return "known: " + ", ".join(known) if full and known else "there is no similar name"
+    return "known: " + listing(known) if full and known else "there is no similar name"
+
+
+def listing(names: Iterable[str], limit: int = 90) -> str:
+    """Names with commas between them, as many as fit into ``limit`` characters, at least one."""
+    text = ""
+    for name in names:
+        if text and len(text) + len(name) > limit:
+            return text + ", …"
+        text += f", {name}" if text else name
+    return text
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A value that somebody wrote, for a message: printable, on one line, and not longer than ``limit``."""
+    text = str(value)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

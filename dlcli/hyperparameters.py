@@ -60,6 +60,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
@@ -74,6 +75,7 @@ NAMES: dict[str, Any] = {
     "Literal": Literal,
     "Count": Count,
     "Natural": Natural,
+    "Seed": Seed,
     "PositiveFloat": PositiveFloat,
     "NonNegativeFloat": NonNegativeFloat,
     "Probability": Probability,
@@ -129,7 +131,9 @@ def describe(annotation: Any) -> str:
         return " or ".join(describe(member) for member in arguments)
     if origin is dict:
         return f"a mapping from {describe(arguments[0])} to {describe(arguments[1])}"
-    return f"a list of {describe(arguments[0])}" if arguments else "a list"
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)}: " + ", ".join(map(describe, arguments))
+    return f"a list, each {describe(arguments[0])}" if arguments else "a list"
 
 
 def accepts(value: Any, annotation: Any) -> bool:
@@ -139,7 +143,7 @@ def accepts(value: Any, annotation: Any) -> bool:
     if annotation is None or annotation is type(None):
         return value is None
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation in (bool, str):
@@ -160,6 +164,13 @@ def accepts(value: Any, annotation: Any) -> bool:
     if origin is tuple and arguments[-1] is not Ellipsis:
         return len(value) == len(arguments) and all(map(accepts, value, arguments))
     return all(accepts(item, arguments[0]) for item in value)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _meets(value: Any, mark: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
@@ -84,5 +85,9 @@ def _synthetic_package(folder: Path) -> str:
 
 
 def _config_directories(folder: Path) -> list[Path]:
-    candidates = (folder, folder / "configs")
-    return [candidate for candidate in candidates if any((candidate / group).is_dir() for group in GROUPS)]
+    return [candidate for candidate in (folder, folder / "configs") if any(_is_group(candidate / g) for g in GROUPS)]
+
+
+def _is_group(folder: Path) -> bool:
+    """Whether a folder such as ``model/`` holds configurations: a project's own ``data/`` need not."""
+    return any(re.search(r"^name:", file.read_text(errors="replace"), re.M) for file in folder.glob("*.yaml"))

@@ -23,6 +23,8 @@ class Progress:
         self._task: Any = None
         self._reported = 0.0
         self._printed_at = 0.0
+        self._step = 0
+        self._metric = ""  # the monitored one, at its latest evaluation
 
     def say(self, text: str) -> None:
         """One line for the person, above the bar if there is one."""
@@ -48,19 +50,23 @@ class Progress:
 
     def advance(self, step: int) -> None:
         """A step is done."""
+        self._step = step
         if self._bar is not None:
             now = time.perf_counter()
             if now - self._reported >= BAR_INTERVAL:
                 self._reported = now
                 self._bar.update(self._task, completed=step)
 
-    def report(self, step: int, epoch: int, values: Mapping[str, float], rate: float) -> None:
+    def report(self, step: int, epoch: int, values: Mapping[str, float], rate: float | None) -> None:
         """Values were logged."""
         loss = values.get("train/loss")
         parts = [f"epoch {epoch + 1}"]
         if loss is not None:
             parts.append(f"loss {loss:.4f}")
-        parts.append(f"{rate:,.0f} {self.unit}/s")
+        if self._metric:
+            parts.append(self._metric)
+        if rate is not None:
+            parts.append(f"{rate:,.0f} {self.unit}/s")
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note="  ".join(parts))
         elif not self.quiet:
@@ -69,14 +75,15 @@ class Progress:
                 self._printed_at = now
                 print(f"step {step}/{self.total or '?'}  {'  '.join(parts)}", flush=True)
 
-    def evaluated(self, step: int, split: str, values: Mapping[str, float]) -> None:
-        """A split was measured."""
+    def evaluated(self, step: int, split: str, values: Mapping[str, float], monitored: str) -> None:
+        """A split was measured; ``monitored`` is the metric that decides which weights are the best."""
+        self._metric = f"{split}/{monitored} {values[monitored]:.4f}"
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         self.say(f"step {step}: {split}  {shown}")
 
     def stop(self) -> None:
         """Training is over; the bar keeps its last state."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.total)
+            self._bar.update(self._task, completed=self._step)
             self._bar.stop()
             self._bar = None

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dlcli.errors import ConfigError, suggestion
+from dlcli.errors import ConfigError, shown, suggestion
 from dlcli.hyperparameters import NAMES
 from dlcli.spec import SIZES, DataSpec
 
@@ -110,9 +110,14 @@ class Registry:
                         return ast.literal_eval(value)
         return default
 
-    def load(self, name: str) -> None:
-        """Import the module of an entry, so that building it later imports nothing."""
+    def load(self, name: str) -> type:
+        """The class of an entry; imports its module, so that building it later imports nothing.
+
+        Raises:
+            ConfigError: no such entry.
+        """
         self._source(name).load()
+        return self._classes[name]
 
     def build(self, config: Mapping[str, Any], *arguments: Any, spec: DataSpec | None = None, label: str = "") -> Any:
         """The only way from a name to an object.
@@ -127,7 +132,7 @@ class Registry:
             ConfigError: unknown name, or a size that the data do not define.
         """
         name = config["name"]
-        self.load(name)
+        cls = self.load(name)
         sizes = spec.defined() if spec else {}
         values = {key: value for key, value in config.items() if key != "name"}
         for parameter in self.signature(name):
@@ -135,12 +140,12 @@ class Registry:
                 if parameter not in sizes:
                     raise ConfigError(missing_size(self.group, name, parameter, label, tuple(sizes)))
                 values[parameter] = sizes[parameter]
-        return self._classes[name](*arguments, **values)
+        return cls(*arguments, **values)
 
     def _source(self, name: str) -> Source:
         sources = self._sources()
         if name not in sources:
-            raise ConfigError(f"{self.group} '{name}' is not registered; {suggestion(name, sources)}")
+            raise ConfigError(f"{self.group} '{shown(name)}' is not registered; {suggestion(name, sources)}")
         return sources[name]
 
     def _sources(self) -> dict[str, Source]:

@@ -21,6 +21,7 @@ from dlcli import __version__, checkpoint, runtime
 from dlcli.config import Composed
 from dlcli.data.base import DataModule, generator
 from dlcli.data.text import Vocabulary
+from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
@@ -28,7 +29,7 @@ from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import new_directory, process_record, read_json, write_json
+from dlcli.run_records import new_directory, process_record, read_json, write_json, write_text
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
@@ -41,8 +42,12 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memo
 class Run:
     """One training run. ``config`` is resolved and plain; ``directory`` is None for a dry run."""
 
-    def __init__(self, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False):
+    def __init__(
+        self, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False, group: Group | None = None
+    ):
         """Build data, model and task; write nothing.
+
+        In a group of processes every one builds the same, and only the main one writes and speaks.
 
         Raises:
             ConfigError: parts that do not fit together. DataError: data that cannot be had or are damaged.
@@ -52,7 +57,12 @@ class Run:
         self.plugins = list(plugins)
         self.seed: int = self.config["seed"]
         trainer = self.config["trainer"]
-        self.device = runtime.resolve_device(trainer.get("device", "cpu"))
+        if isinstance(self.config["data"].get("path"), str):  # so that the run can be opened from another folder
+            self.config["data"]["path"] = str(Path(self.config["data"]["path"]).expanduser().absolute())
+        self.group = group
+        self.main = group is None or group.main
+        self.device = group.device if group is not None else runtime.resolve_device(trainer.get("device", "cpu"))
+        trainer["device"] = self.device.type
         trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
         runtime.deterministic(trainer.get("deterministic", False))
         self.data: DataModule = DATA.build(self.config["data"])
@@ -60,21 +70,41 @@ class Run:
         runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
-        self.dtype = torch.float64 if trainer["precision"] == "fp64" else None  # of inputs; None: as the data have them
+        self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
         self.model.to(self.device)
         self.data.to(self.device)
+        if group is not None:
+            self._join(group, sync_batch_norm=trainer.get("sync_batch_norm", False))
         self.trainer = TRAINERS.build(trainer)
-        runtime.seed_everything(derived_seed(self.seed))  # of training, whatever building has drawn
-        self.progress = Progress(quiet=quiet, unit=self.data.unit)
+        # What cannot be built is found now, before a folder is made.
+        self.build_optimizer(self.model)
+        self.build_scheduler(1000, 100)
+        # Of training, whatever building has drawn; each process of a group draws its own.
+        runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
+        self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
         self.interruption = Interruption()
         self.resume_state: dict[str, Any] | None = None
         self.directory: Path | None = None
         self.tracker = Tracker(None)
         self.summary: dict[str, Any] = {}
-        self.logged: dict[str, float] = {}
+
+    def _join(self, group: Group, *, sync_batch_norm: bool) -> None:
+        """Make this process one of a group: check that batches can be divided, and share batch normalisation if asked.
+
+        Raises:
+            ConfigError: a batch cannot be divided among the processes.
+        """
+        if self.data.batch_size < group.size:
+            raise ConfigError(
+                f"data.batch_size={self.data.batch_size} cannot be divided among trainer.devices={group.size} "
+                "processes; it counts the examples of all of them"
+            )
+        if sync_batch_norm:
+            synchronise_batch_norm(self.model)
 
     # ------------------------------------------------------------------ facts
 
@@ -100,6 +130,7 @@ class Run:
         return [
             f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
             f"data   {self.data_label}: {data}",
+            *(f"       {note}" for note in self.data.notes),
         ]
 
     def try_batch(self) -> dict[str, float]:
@@ -128,13 +159,16 @@ class Run:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.tracker.scalars(step, values)
-        self.logged.update(values)
 
     def log_offsets(self) -> dict[str, int]:
         return self.tracker.offsets()
 
+    def cut_logs(self, offsets: dict[str, int]) -> None:
+        self.tracker.close()
+        self.tracker = Tracker(self.directory, offsets=offsets)
+
     def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:
-        if self.directory is None:
+        if self.directory is None or not self.main:
             return
         state = torch.get_rng_state()
         order = "stream" if self.task.carries_state(self.model) else "sequential"
@@ -156,7 +190,12 @@ class Run:
 
     def save_checkpoint(self, name: str, state: dict[str, Any]) -> None:
         assert self.directory is not None
-        state = {**state, "rng": runtime.rng_state()}
+        state = {**state, "rng": runtime.rng_state(), "fingerprint": self.data.fingerprint}
+        if self.group is not None:
+            states = self.group.gather(state["rng"])
+            if states is None:
+                return
+            state["rng_of_others"] = states[1:]
         checkpoint.save(self.directory / f"{name}.pt", state, keep_previous=name == "last")
 
     def load_checkpoint(self) -> dict[str, Any]:
@@ -168,20 +207,29 @@ class Run:
 
     def drop_checkpoint(self, name: str) -> None:
         assert self.directory is not None
-        (self.directory / f"{name}.pt").unlink(missing_ok=True)
+        if self.main:
+            (self.directory / f"{name}.pt").unlink(missing_ok=True)
 
     def restore_random_state(self, state: Mapping[str, Any]) -> None:
-        runtime.set_rng_state(state["rng"])
+        others = state.get("rng_of_others", [])
+        if self.group is None or self.group.main:
+            runtime.set_rng_state(state["rng"])
+        elif len(others) == self.group.size - 1:  # else it was saved by another number of processes
+            runtime.set_rng_state(others[self.group.rank - 1])
 
     def interrupted(self) -> bool:
-        return self.interruption.received is not None
+        if self.group is None:
+            return self.interruption.received is not None
+        wanted = [self.group.agree(n.name, self.interruption.received == n) for n in Interruption.SIGNALS]
+        return any(wanted)
 
     def leave_interrupted(self, step: int) -> NoReturn:
-        assert self.interruption.received is not None
-        assert self.directory is not None
+        received = self.interruption.received
+        if self.group is not None:  # perhaps another process received it
+            received = next(number for number in Interruption.SIGNALS if self.group.agree(number.name, False))
+        assert received is not None
         raise Interrupted(
-            f"stopped at step {step}, saved; continue with: dlcli train --resume {self.directory}",
-            self.interruption.received,
+            f"stopped at step {step}, saved; continue with: dlcli train --resume {self.directory}", received
         )
 
     # ------------------------------------------------------------------ from start to finish
@@ -214,21 +262,28 @@ class Run:
     def _finish(self, reason: str) -> None:
         """Measure the best weights on the splits and record the result."""
         assert self.directory is not None
-        best = self.directory / "best.pt"
-        state = checkpoint.load(best if best.exists() else self.directory / "last.pt")
-        self.model.load_state_dict(state.get("ema", state["model"]))
-        metrics: dict[str, dict[str, float]] = {"train": {}}
-        for key, value in self.logged.items():
-            split, _, name = key.partition("/")
-            if split == "train":
-                metrics["train"][name] = value
+        best: dict[str, Any] | None = None
+        if self.main:
+            file = self.directory / "best.pt"
+            state = checkpoint.load(file if file.exists() else self.directory / "last.pt")
+            self.model.load_state_dict(state.get("ema", state["model"]))
+            best = state["loop"]["best"]
+        if self.group is not None:
+            best = self.group.broadcast(best)
+            self.group.copy_from_main([*self.model.parameters(), *self.model.buffers()])
         networks = {"model": self.model}
-        loop = state["loop"]
-        if loop["best"] is not None and self.config["trainer"].get("limit_eval_batches") is None:
-            metrics[loop["best"]["metric"].partition("/")[0]] = loop["best"]["metrics"]  # of these very weights
+        metrics: dict[str, dict[str, float]] = {"train": dict(self.trainer.loop.latest)}
+        if best is not None:
+            metrics[best["metric"].partition("/")[0]] = best["metrics"]  # of these very weights
         for split in self.data.splits:
             if split not in metrics:
-                measured = evaluate(self.task, self.model, networks, self.data, split, dtype=self.dtype)
+                measured = evaluate(
+                    *(self.task, self.model, networks, self.data, split),
+                    autocast=runtime.autocast(self.config["trainer"]["precision"], self.device),
+                    dtype=self.dtype,
+                    limit=self.config["trainer"].get("limit_eval_batches"),
+                    group=self.group,
+                )
                 metrics[split] = scalars(measured)
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
@@ -250,14 +305,23 @@ class Run:
             self.summary["seconds"] = round(loop.seconds, 3)
             self.summary["best"] = best and {key: best[key] for key in ("metric", "value", "step")}
         self.summary.update(changes)
+        if not self.main:
+            return
         try:
             write_json(self.directory / "summary.json", self.summary)
         except OSError as error:
             self.say(f"summary.json could not be written ({error.strerror})")
 
 
-def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quiet: bool = False) -> Run:
-    """A new run with a folder of its own, ready to ``train()``.
+def start(
+    composed: Composed,
+    *,
+    command: str,
+    plugins: Sequence[str] = (),
+    quiet: bool = False,
+    group: Group | None = None,
+) -> Run:
+    """A new run with a folder of its own, ready to ``train()``. In a group every process calls this.
 
     Raises:
         ConfigError: the run folder cannot be written, or parts do not fit. DataError: the data cannot be had.
@@ -270,12 +334,17 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         writable = False
     if not writable:
         raise ConfigError(f"run_dir={parent}: cannot be written to; choose another folder with run_dir=…")
-    run = Run(composed, plugins=plugins, quiet=quiet)
+    run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     if composed.config["init_from"] is not None:
         run.say(initialise_from(run.model, composed.config["init_from"], parent))
+    if group is not None:
+        group.copy_from_main([*run.model.parameters(), *run.model.buffers()])
+        if not group.main:
+            run.directory = group.broadcast(None)
+            return run
     label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
     run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
-    (run.directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    write_text(run.directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     record = {
         "sizes": run.data.spec.defined(),
         "choices": dict(run.choices),
@@ -286,6 +355,9 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
     write_json(run.directory / "spec.json", record)
     if isinstance(run.data.vocabulary, Vocabulary):
         write_json(run.directory / "vocabulary.json", run.data.vocabulary.to_json())
+    preprocessing = run.data.preprocessing()
+    if preprocessing is not None:
+        write_json(run.directory / "preprocessing.json", preprocessing)
     run.summary = {
         "status": "running",
         "steps": 0,
@@ -304,15 +376,25 @@ def start(composed: Composed, *, command: str, plugins: Sequence[str] = (), quie
         "git_commit": runtime.git_commit(Path.cwd()),
     }
     write_json(run.directory / "summary.json", run.summary)
+    if group is not None:
+        group.broadcast(run.directory)
     run.tracker = Tracker(run.directory)
     run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
     return run
 
 
-def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False) -> Run:
+def resume(
+    directory: Path,
+    composed: Composed,
+    *,
+    plugins: Sequence[str] = (),
+    quiet: bool = False,
+    group: Group | None = None,
+) -> Run:
     """A run that continues from the newest good checkpoint of ``directory``, with its (changed) configuration.
 
-    A run that ended before its first checkpoint begins again in its folder.
+    A run that ended before its first checkpoint begins again in its folder. In a group every process calls this and
+    reads the checkpoint; their number may differ from when it was saved.
 
     Raises:
         DataError: checkpoints that are damaged, or the data are not those that the run was started with.
@@ -321,22 +403,35 @@ def resume(directory: Path, composed: Composed, *, plugins: Sequence[str] = (), 
     state, note = None, None
     if begun:
         state, _, note = checkpoint.load_latest(directory)
-    run = Run(composed, plugins=plugins, quiet=quiet)
+    run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     record = read_json(directory / "spec.json")
-    if record["fingerprint"] != run.data.fingerprint:
-        raise DataError(
-            f"{directory.name}: the data '{run.data_label}' ({run.data.source}) are not those that the run was started "
-            f"with (SHA-256 {record['fingerprint'][:12]}… then, {run.data.fingerprint[:12]}… now); start a new run"
-        )
+    check_fingerprint(record["fingerprint"], run.data, run.data_label, directory, "start a new run")
+    if state is None and run.config["init_from"] is not None:
+        run.say(initialise_from(run.model, run.config["init_from"], directory.parent))
     if note:
         run.say(note)
     run.directory = directory
     run.resume_state = state
+    if not run.main:
+        return run
     run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
-    (directory / "config.yaml").write_text(yaml.safe_dump(run.config, sort_keys=False), encoding="utf-8")
+    write_text(directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
+
+
+def check_fingerprint(expected: str, data: DataModule, label: str, directory: Path, remedy: str) -> None:
+    """Refuse data that are not those of the run.
+
+    Raises:
+        DataError: names both checksums and what to do.
+    """
+    if expected != data.fingerprint:
+        raise DataError(
+            f"{directory.name}: the data '{label}' ({data.source}) are not those that the run was started with "
+            f"(SHA-256 {expected[:12]}… then, {data.fingerprint[:12]}… now); {remedy}"
+        )
 
 
 def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any) -> nn.Module:
@@ -345,9 +440,9 @@ def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], sp
     return model
 
 
-def derived_seed(seed: int) -> int:
-    """A seed for training that is not the one of the initial weights, nor another run's."""
-    return int(generator(seed, 1).initial_seed() % 2**32)
+def derived_seed(seed: int, rank: int) -> int:
+    """A seed for one process's training that is not the one of the initial weights, nor another run's."""
+    return int(generator(seed, 1 + rank).initial_seed() % 2**32)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -160,11 +160,19 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: the disk is full or cannot be written; the old content stays.
     """
-    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(file, json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file such that a reader sees the old content or the new one, also after a crash.
+
+    Raises:
+        OSError: the disk is full or cannot be written; the old content stays.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
+            stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)

@@ -214,3 +214,20 @@ def _commit_of(repository: Path) -> str | None:
             if not head and packed == reference:
                 head = commit
     return head if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", head) else None
+
+
+def autocast(precision: str, device: torch.device) -> Any:
+    """The context in which losses and metrics are computed: lower precision for bf16 and fp16, else nothing."""
+    import contextlib
+
+    import torch
+
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, dtype=low) if low else contextlib.nullcontext()
+
+
+def input_dtype(precision: str) -> torch.dtype | None:
+    """What floating-point inputs (and the model) are converted to: float64 for fp64, else nothing."""
+    import torch
+
+    return torch.float64 if precision == "fp64" else None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
 from dlcli.catalogue import load_yaml
@@ -18,11 +18,11 @@ from dlcli.data.base import DataModule
 from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA, TASKS
-from dlcli.run import build_model
+from dlcli.run import build_model, check_fingerprint
 from dlcli.run_records import read_json
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Task
-from dlcli.trainers.evaluation import evaluate, scalars
+from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 
 class SavedRun:
@@ -60,6 +60,7 @@ class SavedRun:
         if not isinstance(saved, dict):
             raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
         self.config, changed = change_group_values(saved, overrides, directories)
+        self.changed = self.config["data"] != saved.get("data")
         self.choices: dict[str, str | None] = {**self.record["choices"], **changed}
         problems = check(self.config, self.choices, list(directories))
         if problems:
@@ -67,9 +68,15 @@ class SavedRun:
         self.spec = spec_from(self.record["sizes"])
         self.device = runtime.resolve_device(device)
         state = self._load(which)
+        if state.get("fingerprint") != self.record["fingerprint"]:
+            raise DataError(
+                f"{which}: the checkpoint of a run on other data than {directory.name}; name one of this run"
+            )
         self.step = int(state["loop"]["step"])
         self.model = self._build_model(state)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
+        scale = self.preprocessing.get("target_scale")
+        self.task.target_scale = (float(scale[0]), float(scale[1])) if scale else None
         self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
 
     @cached_property
@@ -79,15 +86,32 @@ class SavedRun:
         return Vocabulary.from_json(read_json(file)) if file.exists() else None
 
     @cached_property
+    def preprocessing(self) -> dict[str, Any]:
+        """What is needed to prepare other inputs as the run's data were prepared."""
+        file = self.directory / "preprocessing.json"
+        kept = read_json(file) if file.exists() else {}
+        vocabulary = self.vocabulary.to_json() if self.vocabulary is not None else None
+        return {"vocabulary": vocabulary, "label_names": self.record["label_names"], **kept}
+
+    @cached_property
     def data(self) -> DataModule:
         """The run's data, or those named by an override; they must define the sizes that the model was built for."""
-        data: DataModule = DATA.build(self.config["data"])
+        known = [] if self.vocabulary is None else [self.vocabulary]  # another text is read with the model's tokens
+        data: DataModule = DATA.build(self.config["data"], *known)
+        if data.fingerprint != self.record["fingerprint"] and (self.directory / "preprocessing.json").exists():
+            data.adopt(self.preprocessing)
         for size, value in data.spec.defined().items():
             built_for = getattr(self.spec, size)
             if size != "sequence_length" and built_for is not None and value != built_for:
                 raise ConfigError(
                     f"data '{self.choices['data']}' has {size} {value}, but the run's model was built for {built_for}"
                 )
+        label = str(self.choices["data"])
+        if not self.changed:
+            remedy = "name the data to evaluate on, for example data=…"
+            check_fingerprint(self.record["fingerprint"], data, label, self.directory, remedy)
+        elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
+            raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
         return data
 
@@ -99,9 +123,24 @@ class SavedRun:
         """
         if split not in self.data.splits:
             raise ConfigError(f"--split {split}: data '{self.choices['data']}' has {', '.join(self.data.splits)}")
-        dtype = torch.float64 if self.config["trainer"].get("precision") == "fp64" else None
-        measured = evaluate(self.task, self.model, {"model": self.model}, self.data, split, dtype=dtype)
+        precision = self.config["trainer"].get("precision", "fp32")
+        measured = evaluate(
+            *(self.task, self.model, {"model": self.model}, self.data, split),
+            autocast=runtime.autocast(precision, self.device),
+            dtype=runtime.input_dtype(precision),
+        )
         return scalars(measured)
+
+    def predictions(self, path: Path) -> Predictions:
+        """The model's predictions for the inputs in a file or folder.
+
+        Raises:
+            ConfigError: the run's task or data do not offer predictions. DataError: the inputs cannot be read.
+        """
+        data: type[DataModule] = DATA.load(self.config["data"]["name"])
+        inputs = data.prediction_inputs(path, self.preprocessing)
+        dtype = runtime.input_dtype(self.config["trainer"].get("precision", "fp32"))
+        return Predictions(inputs, data.identity, self.task, self.model, self.device, dtype)
 
     def _load(self, which: str) -> dict[str, Any]:
         if which == "last":
@@ -131,6 +170,38 @@ class SavedRun:
         if plugins and any("is not registered" in problem for problem in problems):
             return [f"run {self.directory.name} was trained with {' '.join(f'--plugin {name}' for name in plugins)}"]
         return []
+
+
+class Predictions:
+    """Rows for people, one batch after another: iterates over ``{column: values}``, the first column says which input
+    it is. Afterwards ``notes`` holds lines that people should see."""
+
+    def __init__(
+        self,
+        inputs: Iterable[tuple[list[str], Any]],
+        identity: str,
+        task: Task,
+        model: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype | None,
+    ):
+        self.inputs = inputs
+        self.identity = identity
+        self.task = task
+        self.model = model
+        self.device = device
+        self.dtype = dtype
+
+    def __iter__(self) -> Iterator[dict[str, list[Any]]]:
+        for identities, batch in self.inputs:
+            moved = [value.to(self.device) if isinstance(value, Tensor) else value for value in batch]
+            batch = converted(type(batch)(*moved), self.dtype)
+            yield {self.identity: identities, **self.task.prediction_rows(self.model, batch)}
+
+    @property
+    def notes(self) -> list[str]:
+        """What was strange about the inputs that have been read."""
+        return list(getattr(self.inputs, "notes", []))
 
 
 def spec_from(sizes: Mapping[str, Any]) -> DataSpec:

@@ -20,9 +20,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlcli import catalogue
 from dlcli.check import check
-from dlcli.config import Composed, compose, config_loader, first_line
+from dlcli.config import Composed, compose, config_loader, first_line, size_problem
 from dlcli.errors import ConfigError, Interrupted, SweepError, suggestion
 from dlcli.interruption import Interruption
 from dlcli.processes import Child, Server
@@ -84,12 +83,16 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import RangeSweep
 
-    parser = OverridesParser.create(config_loader=config_loader([*directories, catalogue.CONFIGS]))
+    parser = OverridesParser.create(config_loader=config_loader(directories))
     choices: dict[str, list[str]] = {}
     problems = []
     for text in overrides:
+        problem = size_problem(text)
+        if problem:
+            problems.append(problem)
+            continue
         try:
-            (override,) = parser.parse_overrides([text[:10_000]])
+            (override,) = parser.parse_overrides([text])
         except Exception:
             choices[text] = [text]  # composing it reports what is wrong
             continue
@@ -279,7 +282,7 @@ def launch(jobs: Jobs, hydra: Sequence[str]) -> Results:
     if len(jobs):
         with _reported():
             try:
-                Hydra(task_name="dlcli", config_loader=config_loader([])).multirun(
+                Hydra(task_name="dlcli", config_loader=config_loader([], ours=False)).multirun(
                     None, jobs, _hydra_overrides(hydra, jobs.folder), with_log_configuration=False
                 )
             except KeyboardInterrupt:
@@ -327,7 +330,7 @@ def check_launcher(hydra: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
     with _reported():
-        tree = config_loader([]).load_configuration(
+        tree = config_loader([], ours=False).load_configuration(
             None, _hydra_overrides(hydra, Path()), run_mode=RunMode.MULTIRUN, from_shell=False
         )
         node: Any = OmegaConf.to_container(tree.hydra, resolve=False)

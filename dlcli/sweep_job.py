@@ -7,11 +7,12 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-import dlcli.run
 from dlcli import plugins as plugin_loader
 from dlcli.check import check
 from dlcli.config import Composed
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
+from dlcli.launch import Launch, begin
+from dlcli.run import Run, is_out_of_memory
 from dlcli.run_records import process_record
 from dlcli.sweep_records import Job, read_job, update_job
 
@@ -28,9 +29,11 @@ def run_job(folder: str, number: int, plugins: Sequence[str]) -> int:
         plugin_loader.load(plugins)
         if job.summary.get("status") != "finished":  # else only the record did not get that far
             run = _open(job, plugins)
-            assert run.directory is not None
-            update_job(sweep, number, run=run.directory.name)
-            run.train()
+            try:
+                _note_folder(job, run)
+                run.train()
+            finally:
+                _note_folder(job, run)  # that of a run on several processes is known when they have ended
         update_job(sweep, number, status="finished", exit_code=0)
         return 0
     except BaseException as error:
@@ -46,7 +49,12 @@ def run_job(folder: str, number: int, plugins: Sequence[str]) -> int:
         return code
 
 
-def _open(job: Job, plugins: Sequence[str]) -> dlcli.run.Run:
+def _note_folder(job: Job, run: Run | Launch) -> None:
+    if run.directory is not None:
+        update_job(job.folder, job.number, run=run.directory.name)
+
+
+def _open(job: Job, plugins: Sequence[str]) -> Run | Launch:
     """The job's run: continued if it was stopped or killed and its checkpoints are good, else a new one."""
     composed = Composed(job.content["config"], job.content["choices"])
     problems = check(composed.config, composed.choices, [])
@@ -54,16 +62,16 @@ def _open(job: Job, plugins: Sequence[str]) -> dlcli.run.Run:
         raise ConfigError(problems)
     if job.run is not None and job.summary.get("status") in ("stopped", "running"):
         try:
-            return dlcli.run.resume(job.run, composed, plugins=plugins)
+            return begin(composed, plugins=plugins, resume=job.run)
         except DataError as error:
             print(f"{error}; beginning anew")
     command = " ".join(["dlcli", "train", *map(str, job.content["overrides"])])
-    return dlcli.run.start(composed, command=command, plugins=plugins)
+    return begin(composed, command=command, plugins=plugins, resume=None)
 
 
 def _describe(error: BaseException) -> tuple[int, str]:
     """Exit code and message of a failure."""
-    if isinstance(error, Exception) and not isinstance(error, DlcliError) and dlcli.run.is_out_of_memory(error):
+    if isinstance(error, Exception) and not isinstance(error, DlcliError) and is_out_of_memory(error):
         error = ResourceError("out of memory; use a smaller data.batch_size or a smaller model")
     message = str(error).split("\n")
     if isinstance(error, Interrupted):

@@ -40,7 +40,8 @@ def test_describe_says_type_range_and_choices() -> None:
     assert describe(Annotated[int, Ge(0), Le(2)]) == "a whole number at least 0 and at most 2"
     assert describe(float | None) == "a number or null"
     assert describe(Literal["relu", "tanh"]) == "one of relu, tanh"
-    assert describe(list[int]) == "a list of a whole number"
+    assert describe(list[int]) == "a list, each a whole number"
+    assert describe(tuple[float, float]) == "a list of 2: a number, a number"
     assert "1 epoch" in describe(Duration)
 
 

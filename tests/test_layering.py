@@ -20,7 +20,7 @@ PACKAGE = ROOT / "dlcli"
 TIERS = (
     {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
-    {"check", "plugins", "run_records", "distributed", "layers", "scratch"},
+    {"check", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},
     {"weights"},
@@ -28,7 +28,9 @@ TIERS = (
     {"tasks"},
     {"trainers"},
     {"run"},
-    {"saved_run", "sweep_job"},
+    {"saved_run"},
+    {"launch"},
+    {"sweep_job"},
     {"sweep"},
     {"cli"},
     {"api", "completion"},
@@ -45,6 +47,7 @@ TORCH_FREE = (
         "catalogue",
         "check",
         "config",
+        "inspection",
         "plugins",
         "run_records",
         "runtime",
@@ -52,8 +55,11 @@ TORCH_FREE = (
         "sweep",
         "sweep_progress",
         "sweep_records",
+        "processes",
+        "launch",
     ),
     *("__init__", "__main__", "cli", "completion", "schedulers", "data/sources", "data/__init__"),
+    *("data/columns", "data/csv_target", "data/delimited", "data/splits", "data/table_encoding"),
 )
 """Files and folders of dlcli/ that must not import torch when they are imported."""
 

@@ -136,7 +136,7 @@ def test_resume_equals_an_uninterrupted_run(tmp_path: Path, plugin: str) -> None
     assert whole.directory is not None
     assert whole.summary["steps"] == 20, "the interruptions were chosen for a run that patience ends there"
     expected = outcome(whole.directory)
-    for step in (0, 1, 7, 8, 17):
+    for step in (0, 1, 6, 7, 8, 17):
         directory = interrupt(begin([*DIVERGING, f"run_dir={tmp_path / str(step)}"], (plugin,)), step)
         again(directory, plugins=(plugin,)).train()
         assert same(outcome(directory), expected), f"interrupted at step {step}"
@@ -390,6 +390,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -
     overrides = ["data=digits", "trainer.max_steps=5"]
     run = begin([*overrides, f"run_dir={tmp_path / 'a'}"])
     assert run.directory is not None
+    with pytest.raises(ConfigError, match=rf"{run.directory.name} is running \(process {os.getpid()}\); end it first"):
+        again(run.directory)
+    summary = run.directory / "summary.json"
+    summary.write_text(summary.read_text().replace('"pid_started": ', '"pid_started": 1'))  # another process's number
     whole = begin([*overrides, f"run_dir={tmp_path / 'b'}"])
     whole.train()
     assert whole.directory is not None

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from dlcli.cli.options import AsJson, ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
+from dlcli.cli.options import AsJson, ConfigDir, Device, Overrides, Plugin, RunDir, run_folder, search_path
 
 EXAMPLE = """\b
 Examples:
   dlcli eval latest
   dlcli eval lstm-shakespeare --checkpoint last --json
-  dlcli eval latest data=time_machine data.clean=false"""
+  dlcli eval latest data=text data.path=book.txt"""
 
 
 def evaluate(
@@ -22,6 +22,7 @@ def evaluate(
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
     split: Annotated[str, typer.Option(metavar="SPLIT", help="train, val or test.")] = "val",
     as_json: AsJson = False,
+    device: Device = "auto",
     config_dir: ConfigDir = None,
     plugin: Plugin = None,
     run_dir: RunDir = None,
@@ -35,7 +36,7 @@ def evaluate(
     runtime.prepare_environment()
     from dlcli.saved_run import SavedRun
 
-    saved = SavedRun(directory, which=checkpoint, overrides=overrides or [], directories=directories)
+    saved = SavedRun(directory, which=checkpoint, overrides=overrides or [], directories=directories, device=device)
     metrics = saved.evaluate(split)
     if as_json:
         record = {"run": directory.name, "checkpoint": checkpoint, "step": saved.step, "split": split}

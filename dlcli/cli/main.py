@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from dlcli.cli import compare, completion, data, doctor, evaluate, runs, sample, show, tensorboard, train
+from dlcli.cli import compare, completion, data, doctor, evaluate, predict, runs, sample, show, tensorboard, train
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
 
@@ -56,6 +56,7 @@ def dlcli(version: Annotated[bool, typer.Option("--version", help="Print the ver
 # Verbs that train and use models.
 app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("eval", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
+app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
 
 # Verbs that look.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dlcli.cli.options import ConfigDir, Plugin, RunDir, run_folder, search_path
+from dlcli.cli.options import ConfigDir, Device, Plugin, RunDir, run_folder, search_path
 from dlcli.errors import ConfigError
 
 EXAMPLE = """\b
@@ -25,6 +25,7 @@ def sample(
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
+    device: Device = "auto",
     config_dir: ConfigDir = None,
     plugin: Plugin = None,
     run_dir: RunDir = None,
@@ -41,7 +42,7 @@ def sample(
     runtime.prepare_environment()
     from dlcli.saved_run import SavedRun
 
-    saved = SavedRun(directory, which=checkpoint, directories=directories)
+    saved = SavedRun(directory, which=checkpoint, directories=directories, device=device)
     defaults = getattr(saved.task, "sample_defaults", None)
     if defaults is None:
         raise ConfigError(f"run {directory.name}: task '{saved.choices['task']}' cannot generate; try 'dlcli eval'")

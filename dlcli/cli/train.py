@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dlcli.cli.options import ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, DataError
 
 EXAMPLE = """\b
 Examples:
@@ -24,9 +24,10 @@ RESUMABLE = frozenset(
     for key in (
         *("max_epochs", "max_steps", "max_minutes", "patience", "keep_top"),
         *("eval_every", "checkpoint_every", "log_every"),
+        *("device", "devices", "process_timeout"),
     )
 )
-"""What may change when a run is resumed: its budget, and when it is measured, saved and logged."""
+"""What may change when a run is resumed: its budget, when it is measured, saved and logged, and where it runs."""
 
 
 def train(
@@ -108,38 +109,40 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
 
 def start_run(overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
     """Compose and check, then begin a run with a folder of its own."""
-    from dlcli import runtime
     from dlcli.config import compose
+    from dlcli.launch import begin
 
     composed = compose(overrides, search_path(config_dirs, plugins))
-    runtime.prepare_environment()
-    from dlcli.run import start
-
-    return start(composed, command=command, plugins=plugins, quiet=quiet)
+    return begin(composed, command=command, plugins=plugins, quiet=quiet, resume=None)
 
 
 def resume_run(
     directory: Path, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool
 ) -> Any:
     """Open a run to continue it, with other budgets if the overrides say so."""
-    from dlcli import runtime
     from dlcli.catalogue import load_yaml
     from dlcli.check import check
     from dlcli.config import Composed, change_values
+    from dlcli.launch import begin
     from dlcli.run_records import read_json
+    from dlcli.run_records import record as record_of
 
+    present = record_of(directory)
+    if present.status == "running":
+        raise ConfigError(f"{directory.name} is running (process {present.summary.get('pid')}); end it first")
     directories = search_path(config_dirs, plugins)
-    config = change_values(load_yaml(directory / "config.yaml"), overrides, RESUMABLE)
+    saved = load_yaml(directory / "config.yaml")
+    if not isinstance(saved, dict):
+        raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
+    config = change_values(saved, overrides, RESUMABLE)
     record = read_json(directory / "spec.json")
     problems = check(config, record["choices"], directories)
     if problems:
         if record["plugins"] and any("is not registered" in problem for problem in problems):
             problems.append(f"the run was trained with {' '.join(f'--plugin {name}' for name in record['plugins'])}")
         raise ConfigError(problems)
-    runtime.prepare_environment()
-    from dlcli.run import resume
-
-    return resume(directory, Composed(config, record["choices"]), plugins=record["plugins"], quiet=quiet)
+    composed = Composed(config, record["choices"])
+    return begin(composed, plugins=record["plugins"], quiet=quiet, resume=directory)
 
 
 def _dry_run(run: Any) -> None:

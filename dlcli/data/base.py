@@ -5,12 +5,14 @@ Out of scope here: models, objectives, processes. Data decide sizes; the trainer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from dlcli.errors import ConfigError
 from dlcli.spec import DataSpec
 
 Order = Literal["shuffled", "sequential", "stream"]
@@ -55,11 +57,14 @@ class DataModule:
         provides: the sizes of DataSpec that this source defines.
         splits: the splits that it has; an instance may have more or fewer than its class.
         unit: what is counted for throughput, "samples" or "tokens".
+        provides_by: option -> value -> further sizes that the source defines with that value.
+        inspect: "module:function" that looks at people's own files before torch is imported (``dlcli.inspection``).
     """
 
     provides: ClassVar[tuple[str, ...]] = ()
     splits: tuple[str, ...] = ("train", "val", "test")
     unit: ClassVar[str] = "samples"
+    identity: ClassVar[str] = "input"  # what a prediction is known by, such as "row", "line" or "file"
 
     spec: DataSpec
     batch_size: int  # of training, over all processes
@@ -67,6 +72,8 @@ class DataModule:
     fingerprint: str  # SHA-256 of the data, hex; a resumed run must find the same
     label_names: Sequence[str] | None = None  # of the classes
     vocabulary: Sequence[str] | None = None  # of the tokens
+    target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with
+    notes: tuple[str, ...] = ()  # what people should know before they train on these data
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
         """The batches of one pass over ``split`` in the given order, on the data's device."""
@@ -79,6 +86,36 @@ class DataModule:
     def describe(self) -> dict[str, str]:
         """A short summary for people: what is in the splits."""
         raise NotImplementedError
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        """How many training examples each class has; None where there are no classes or nobody has counted."""
+        return None
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        """What is needed to prepare other inputs as these data were prepared: plain values, kept with the run."""
+        return None
+
+    def adopt(self, preprocessing: Mapping[str, Any]) -> None:
+        """Prepare these data by what another run kept, where that differs from source to source."""
+
+    @staticmethod
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
+        """The inputs in a file or folder for a trained model: (identities, batch without targets), in their order.
+
+        Args:
+            path: what a person wants predictions for.
+            preprocessing: what ``preprocessing()`` returned for the data of the run; "vocabulary" and "label_names"
+                are there as well, where the run has them.
+
+        Returns:
+            an iterable; after the last batch it may have ``notes``, lines that people should see.
+
+        Raises:
+            DataError: the inputs cannot be read. ConfigError: these data do not offer predictions.
+        """
+        del path, preprocessing
+        raise ConfigError("predictions are made for own tables, texts and folders of pictures; see 'dlcli list data'")
 
 
 class TensorData(DataModule):
@@ -102,6 +139,12 @@ class TensorData(DataModule):
         batch_size = self.batch_size if split == "train" else max(self.batch_size, 512)
         indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
         return TensorBatches(tensors, indices, batch_size, self.collate)
+
+    @property
+    def class_counts(self) -> list[int] | None:
+        if self.spec.num_classes is None:
+            return None
+        return self.tensors["train"][-1].bincount(minlength=self.spec.num_classes).tolist()
 
     def to(self, device: torch.device) -> None:
         self.tensors = {split: tuple(t.to(device) for t in tensors) for split, tensors in self.tensors.items()}

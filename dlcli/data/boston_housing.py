@@ -8,7 +8,7 @@ from __future__ import annotations
 from dlcli.data.download import fetch_all
 from dlcli.data.sources import SOURCES
 from dlcli.data.tables import TableData, read_table, split_rows
-from dlcli.hyperparameters import Count, Fraction, Natural
+from dlcli.hyperparameters import Count, Fraction, Seed
 from dlcli.registry import DATA
 
 
@@ -22,7 +22,7 @@ class BostonHousing(TableData):
         batch_size: Count,
         val_fraction: Fraction,
         test_fraction: Fraction,
-        split_seed: Natural,
+        split_seed: Seed,
         standardize_targets: bool,
     ):
         paths, self.source = fetch_all("boston_housing")

@@ -11,7 +11,7 @@ import torch
 
 from dlcli.data.images import ImageData
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Fraction, Natural
+from dlcli.hyperparameters import Count, Fraction, Seed
 from dlcli.registry import DATA
 
 
@@ -25,10 +25,14 @@ class Digits(ImageData):
         batch_size: Count,
         val_fraction: Fraction,
         test_fraction: Fraction,
-        split_seed: Natural,
+        split_seed: Seed,
         normalize: bool,
         resize: Count | None,
     ):
+        if min(val_fraction, test_fraction) < 0.01:  # stratified parts need a picture of every class
+            raise ConfigError(
+                f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: expected at least 0.01 each"
+            )
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 

@@ -93,7 +93,7 @@ def _download_once(file: RemoteFile) -> Path:
     from filelock import FileLock
 
     try:
-        target = _writable_cache() / file.path
+        target = writable_cache() / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):  # the system frees it when its holder dies
             if sha256_of(target) == file.sha256:
@@ -226,7 +226,7 @@ def _in_words(error: Exception) -> str:
     return "no connection"
 
 
-def _writable_cache() -> Path:
+def writable_cache() -> Path:
     """The cache folder, or a folder of this user among the temporary files if the cache cannot be written."""
     folder = cache_folder()
     try:

@@ -55,10 +55,14 @@ class ImageData(TensorData):
         return ImageBatch(images, labels)
 
 
-def pixel_statistics(images: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation over all values of a uint8 tensor, exactly, from their histogram."""
+def pixel_statistics(images: Tensor, rows: Tensor | None = None) -> tuple[float, float]:
+    """Mean and standard deviation over all values of a uint8 tensor (or of these rows), exactly, from a histogram."""
     counts = torch.zeros(256, dtype=torch.float64)
-    for part in images.reshape(-1).chunk(16):  # small pieces: counting needs integers of four bytes
+    # In small pieces: counting needs integers of four bytes.
+    parts = (
+        images.reshape(-1).chunk(16) if rows is None else (images[part].reshape(-1) for part in torch.split(rows, 256))
+    )
+    for part in parts:
         counts += torch.bincount(part.int(), minlength=256)
     values = torch.arange(256, dtype=torch.float64)
     mean = (counts * values).sum() / counts.sum()

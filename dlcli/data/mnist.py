@@ -17,7 +17,7 @@ from dlcli.data.idx import read_idx
 from dlcli.data.images import ImageData
 from dlcli.data.sources import SOURCES
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, Natural
+from dlcli.hyperparameters import Count, Natural, Seed
 from dlcli.registry import DATA
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -75,7 +75,7 @@ class Mnist(ImageData):
     """Handwritten digits."""
 
     def __init__(
-        self, *, batch_size: Count, val_size: Natural, split_seed: Natural, normalize: bool, resize: Count | None
+        self, *, batch_size: Count, val_size: Natural, split_seed: Seed, normalize: bool, resize: Count | None
     ):
         splits, self.source = load("mnist", len(DIGITS), val_size, split_seed)
         self.fingerprint = fingerprint("mnist")
@@ -87,7 +87,7 @@ class FashionMnist(ImageData):
     """Pictures of clothes."""
 
     def __init__(
-        self, *, batch_size: Count, val_size: Natural, split_seed: Natural, normalize: bool, resize: Count | None
+        self, *, batch_size: Count, val_size: Natural, split_seed: Seed, normalize: bool, resize: Count | None
     ):
         splits, self.source = load("fashion_mnist", len(CLOTHES), val_size, split_seed)
         self.fingerprint = fingerprint("fashion_mnist")

@@ -9,7 +9,7 @@ import logging
 from typing import Annotated, Literal
 
 from dlcli.data import stand_in as generated
-from dlcli.data.text import Corpus, TextData, fingerprint_of, read_remote
+from dlcli.data.text import Corpus, TextData, Vocabulary, fingerprint_of, read_remote
 from dlcli.errors import DataError
 from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
@@ -26,6 +26,7 @@ class Shakespeare(TextData):
 
     def __init__(
         self,
+        vocabulary: Vocabulary | None = None,
         *,
         stand_in: bool,
         sequence_length: Count,
@@ -37,6 +38,7 @@ class Shakespeare(TextData):
     ):
         super().__init__(
             read_or_stand_in(stand_in),
+            vocabulary,
             sequence_length=sequence_length,
             batch_size=batch_size,
             val_fraction=val_fraction,
@@ -52,6 +54,7 @@ class Shakespeare100k(TextData):
 
     def __init__(
         self,
+        vocabulary: Vocabulary | None = None,
         *,
         sequence_length: Count,
         batch_size: Count,
@@ -62,6 +65,7 @@ class Shakespeare100k(TextData):
     ):
         super().__init__(
             read_remote("shakespeare_100k"),
+            vocabulary,
             sequence_length=sequence_length,
             batch_size=batch_size,
             val_fraction=val_fraction,

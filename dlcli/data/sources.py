@@ -91,6 +91,8 @@ SOURCES: dict[str, Dataset] = {
         ),
     ),
     "text": Dataset("your own text file, or a folder of .txt files", "", "yours"),
+    "csv": Dataset("your own table, a file of delimited text", "", "yours"),
+    "image_folder": Dataset("your own pictures, in a folder for each class", "", "yours"),
     "mnist": Dataset(
         "70,000 handwritten digits, 28x28 grey",
         "http://yann.lecun.com/exdb/mnist/",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dlcli.data.base import TableBatch, TensorData
-from dlcli.errors import ConfigError, DataError
+from dlcli.data.splits import cut, random_order
+from dlcli.errors import DataError
 from dlcli.spec import DataSpec
 
 Columns = tuple[Tensor, Tensor]
@@ -78,18 +78,5 @@ def split_rows(columns: Columns, val_fraction: float, test_fraction: float, spli
     Raises:
         ConfigError: a part would be empty.
     """
-    count = len(columns[0])
-    order = torch.from_numpy(np.random.RandomState(split_seed).permutation(count))
-    tested = math.ceil(test_fraction * count)
-    validated = round(val_fraction * (count - tested))
-    if validated < 1 or count - tested - validated < 1:
-        raise ConfigError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: of {count} rows, {tested} test, "
-            f"{validated} validate and {count - tested - validated} train; expected at least 1 each"
-        )
-    parts = {
-        "train": order[tested : count - validated],
-        "val": order[count - validated :],
-        "test": order[:tested],
-    }
+    parts = cut(random_order(len(columns[0]), split_seed), val_fraction, test_fraction)
     return {name: (columns[0][rows], columns[1][rows]) for name, rows in parts.items()}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, cast, overload
 
 import numpy as np
@@ -134,6 +135,8 @@ class TextData(DataModule):
     """A text as one tensor of token numbers; its splits are consecutive parts: train, val and, if asked for, test.
 
     Args:
+        corpus: the text.
+        vocabulary: that of a trained model; None takes it from the text.
         sequence_length: T, tokens in a training window.
         batch_size: B, windows or streams in a training batch.
         val_fraction, test_fraction: shares of the tokens at the end of the text.
@@ -148,10 +151,12 @@ class TextData(DataModule):
     provides: ClassVar[tuple[str, ...]] = ("vocab_size", "sequence_length")
     splits: tuple[str, ...] = ("train", "val")
     unit: ClassVar[str] = "tokens"
+    identity: ClassVar[str] = "line"
 
     def __init__(
         self,
         corpus: Corpus,
+        vocabulary: Vocabulary | None = None,
         *,
         sequence_length: int,
         batch_size: int,
@@ -167,7 +172,9 @@ class TextData(DataModule):
         self.batch_size = batch_size
         self.source, self.fingerprint, self.label = corpus.source, corpus.fingerprint, corpus.label
         shares = {"train": 1 - val_fraction - test_fraction, "val": val_fraction, "test": test_fraction}
-        self.vocabulary: Vocabulary = build_vocabulary(corpus.text, tokenization, min_frequency, shares["train"])
+        if vocabulary is None:
+            vocabulary = build_vocabulary(corpus.text, tokenization, min_frequency, shares["train"])
+        self.vocabulary: Vocabulary = vocabulary
         tokens = tensor_of(self.vocabulary.encode_array(corpus.text), len(self.vocabulary))  # (tokens of the text,)
         trained = int(len(tokens) * shares["train"])
         ends = [trained, len(tokens) - int(len(tokens) * test_fraction)]
@@ -221,6 +228,13 @@ class TextData(DataModule):
 
     def _evaluation_tokens(self, most: int) -> int:
         return max(1, min(most, EVALUATION_LOGITS // len(self.vocabulary)))
+
+    @staticmethod
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
+        """The lines of a text file, each a sequence of its own."""
+        from dlcli.data.text_lines import TextLines
+
+        return TextLines(path, preprocessing)
 
     def to(self, device: torch.device) -> None:
         self.parts = {split: part.to(device) for split, part in self.parts.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from dlcli.data.text import Corpus, TextData, decode_utf8, fingerprint_of
+from dlcli.data.text import Corpus, TextData, Vocabulary, decode_utf8, fingerprint_of
 from dlcli.errors import DataError
 from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
@@ -17,6 +17,7 @@ class TextFile(TextData):
 
     def __init__(
         self,
+        vocabulary: Vocabulary | None = None,
         *,
         path: str,
         sequence_length: Count,
@@ -28,6 +29,7 @@ class TextFile(TextData):
     ):
         super().__init__(
             read(Path(path).expanduser()),
+            vocabulary,
             sequence_length=sequence_length,
             batch_size=batch_size,
             val_fraction=val_fraction,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from dlcli.data.text import TextData, read_remote
+from dlcli.data.text import TextData, Vocabulary, read_remote
 from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
 
@@ -19,6 +19,7 @@ class TimeMachine(TextData):
 
     def __init__(
         self,
+        vocabulary: Vocabulary | None = None,
         *,
         clean: bool,
         sequence_length: Count,
@@ -31,6 +32,7 @@ class TimeMachine(TextData):
         corpus = read_remote("time_machine")
         super().__init__(
             corpus._replace(text=cleaned(corpus.text)) if clean else corpus,
+            vocabulary,
             sequence_length=sequence_length,
             batch_size=batch_size,
             val_fraction=val_fraction,

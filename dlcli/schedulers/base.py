@@ -7,13 +7,21 @@ state in ``state_dict``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from dlcli.hyperparameters import Duration, Natural, steps_of
 
 
 class Schedule:
-    """What every schedule offers. ``total_steps`` and ``steps_per_epoch`` come from the trainer."""
+    """What every schedule offers. ``total_steps`` and ``steps_per_epoch`` come from the trainer.
+
+    Class attributes, read from the source before anything is imported:
+        needs_total: it spreads over the whole run, so the run needs a budget of steps or epochs.
+        listens: it changes with the monitored metric, so the run needs evaluations.
+    """
+
+    needs_total: ClassVar[bool] = False
+    listens: ClassVar[bool] = False
 
     def __init__(self, total_steps: int, steps_per_epoch: int, *, warmup_steps: Natural | Duration):
         self.total_steps = total_steps

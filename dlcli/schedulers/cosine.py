@@ -17,6 +17,8 @@ from dlcli.schedulers.interpolation import cosine, progress
 class Cosine(Schedule):
     """Half a cosine wave from 1 to ``final_factor``, which stays from then on."""
 
+    needs_total = True
+
     def __init__(
         self,
         total_steps: int,

@@ -46,6 +46,8 @@ class Cyclic(Schedule):
 class OneCycle(Schedule):
     """From ``initial_factor`` up to 1 and down to ``final_factor`` at the last step."""
 
+    needs_total = True
+
     def __init__(
         self,
         total_steps: int,

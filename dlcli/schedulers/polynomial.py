@@ -15,6 +15,8 @@ from dlcli.schedulers.interpolation import linear, progress
 class Linear(Schedule):
     """A straight line from 1 to ``final_factor`` at the last step. DLFS chapter 4 (linear decay)."""
 
+    needs_total = True
+
     def __init__(
         self,
         total_steps: int,
@@ -33,6 +35,8 @@ class Linear(Schedule):
 @SCHEDULERS.register("polynomial")
 class Polynomial(Schedule):
     """``(1 - progress) ** power`` from 1 to ``final_factor`` at the last step; power 1 is linear."""
+
+    needs_total = True
 
     def __init__(
         self,

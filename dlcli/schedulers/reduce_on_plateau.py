@@ -17,6 +17,8 @@ class ReduceOnPlateau(Schedule):
     a number is never better.
     """
 
+    listens = True
+
     def __init__(
         self,
         total_steps: int,

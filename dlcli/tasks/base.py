@@ -6,11 +6,12 @@ batches come from (the data's). A step that is not "next batch -> losses -> opti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
+from dlcli.errors import ConfigError
 from dlcli.metrics.base import Metric
 from dlcli.spec import DataSpec
 
@@ -49,6 +50,8 @@ class Task:
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
     trains: ClassVar[tuple[str, ...]] = ("model",)
+    class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
+    target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with; set once
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""
@@ -68,6 +71,14 @@ class Task:
 
     def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
         """Learn the names of tokens or labels, which samples and pictures show. Called once, before anything else."""
+
+    def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        """Predictions for people, by column: one plain value for each input of the batch, which has no targets.
+
+        Raises:
+            ConfigError: the task predicts nothing.
+        """
+        raise ConfigError("this task predicts nothing; try 'dlcli eval' or 'dlcli sample'")
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """What to look at in TensorBoard after an evaluation, by tag.

@@ -51,14 +51,15 @@ class Classification(Task):
         *,
         loss: Literal["cross_entropy", "squared_error"],
         label_smoothing: Probability,
-        class_weights: list[PositiveFloat] | None,
+        class_weights: list[PositiveFloat] | Literal["balanced"] | None,
         top_k: Count,
     ):
         """
         Args:
             loss: what is minimised.
             label_smoothing: the share of the target that is spread evenly over all classes.
-            class_weights: one weight for each class, for classes of unequal size or importance; None for equal ones.
+            class_weights: one weight for each class, for classes of unequal size or importance; None for equal ones;
+                "balanced" for weights in inverse proportion to the classes' training examples, 1 on average over these.
             top_k: of top_k_accuracy; at most the number of classes is used.
 
         Raises:
@@ -69,7 +70,10 @@ class Classification(Task):
             raise ConfigError(f"task.{option} belongs to task.loss=cross_entropy, not to squared_error; leave one out")
         self.loss = loss
         self.label_smoothing = label_smoothing
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float64)
+        self.balanced = class_weights == "balanced"
+        self.class_weights = (
+            torch.tensor(class_weights, dtype=torch.float64) if isinstance(class_weights, list) else None
+        )
         self.top_k = top_k
         self.num_classes = 0
         self.label_names: Sequence[str] | None = None
@@ -83,6 +87,9 @@ class Classification(Task):
         assert spec.num_classes is not None
         self.num_classes = spec.num_classes
         self.label_names = label_names
+        if self.balanced and self.class_counts is not None:
+            counts = torch.tensor(self.class_counts, dtype=torch.float64).clamp(min=1)
+            self.class_weights = counts.sum() / (self.num_classes * counts)
         if self.class_weights is not None and len(self.class_weights) != self.num_classes:
             raise ConfigError(
                 f"task.class_weights has {len(self.class_weights)} weights and the data have {self.num_classes} "
@@ -136,6 +143,14 @@ class Classification(Task):
         outputs = outputs.clamp(min=0)
         total = outputs.sum(1, keepdim=True)
         return torch.where(total > 0, outputs / total, 1 / self.num_classes)
+
+    def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        """The likeliest class by number ("prediction") and by name ("label"), and the probability of each class."""
+        probabilities = self.predict(model, batch)  # (B, C)
+        names = [str(name) for name in self.label_names or range(self.num_classes)]
+        predicted = probabilities.argmax(1).tolist()
+        columns = {f"probability_{name}": column for name, column in zip(names, probabilities.T.tolist(), strict=True)}
+        return {"prediction": predicted, "label": [names[label] for label in predicted], **columns}
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """For images: "predictions", up to 64 inputs framed in green where the class is right and in red where it is

@@ -6,6 +6,7 @@ chapter 6; GDL chapters 12 and 14.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -25,10 +26,10 @@ from dlcli.metrics.bits_per_character import BitsPerCharacter
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, Task
-from dlcli.tasks.options import keyword_options, option_problems
 from dlcli.tasks.outputs import check_shape
 from dlcli.tasks.token_text import TokenDecoder, characters_per_token
 
+PADDING = -100  # the target of a position that does not count
 PREVIEW_LENGTH = 200  # tokens of the sample after an evaluation, at most
 SEPARATOR = "\n" + "-" * 40 + "\n"
 
@@ -53,14 +54,8 @@ class LanguageModeling(Task):
         Args:
             carry_state: let a recurrent model start each window with the state at the end of the one before it
                 (truncated back-propagation through time) instead of with its initial state.
-            sample: the defaults of ``sample``'s options.
-
-        Raises:
-            ConfigError: ``sample`` has an unknown, missing or unsuitable option.
+            sample: the defaults of ``sample``'s options, which the check of the configuration has looked at.
         """
-        problems = option_problems(sample, keyword_options(self.sample), "task.sample.")
-        if problems:
-            raise ConfigError(problems)
         self.carry_state = carry_state
         self.sample_defaults = sample
         self.vocab_size = 0
@@ -188,6 +183,32 @@ class LanguageModeling(Task):
                 yield piece
         if rest := decoder.finish():
             yield rest
+
+    @torch.no_grad()
+    def prediction_rows(self, model: nn.Module, batch: TokenBatch) -> dict[str, list[Any]]:
+        """How surprising each sequence of a batch is: tokens, loss (nats per token), perplexity, bits_per_character.
+
+        Targets below 0 are padding. What is longer than a model's context is read in windows of that length.
+        """
+        nats = torch.zeros(len(batch.tokens), dtype=torch.float64)
+        window = getattr(model, "context", None) or batch.tokens.shape[1]
+        with evaluating(model):
+            parts = zip(torch.split(batch.tokens, window, 1), torch.split(batch.targets, window, 1), strict=True)
+            for tokens, targets in parts:
+                logits, _ = self._forward(model, TokenBatch(tokens, targets))  # (B, T, V)
+                losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", ignore_index=PADDING)
+                nats += losses.double().sum(1).cpu()
+        targets = batch.targets.cpu()
+        assert self.characters is not None
+        characters = (self.characters.cpu()[targets.clamp(min=0)] * (targets >= 0)).sum(1)
+        numbers = (targets >= 0).sum(1)
+        loss = nats / numbers
+        return {
+            "tokens": numbers.tolist(),
+            "loss": loss.tolist(),
+            "perplexity": loss.exp().tolist(),
+            "bits_per_character": (nats / characters / math.log(2)).tolist(),
+        }
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """A short text drawn with the default options, under the tag "sample"."""

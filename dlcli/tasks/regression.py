@@ -71,7 +71,7 @@ class Regression(Task):
         predictions, targets = self._forward(networks["model"], batch)
         metrics["loss"].update(self._loss(predictions, targets), len(targets))  # type: ignore[arg-type]
         for name in ("mae", "rmse", "r2"):
-            metrics[name].update(predictions, targets)
+            metrics[name].update(self._in_target_unit(predictions), self._in_target_unit(targets))
 
     def _forward(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
         """Predictions and targets, (B, num_targets) both and of one floating type."""
@@ -86,6 +86,13 @@ class Regression(Task):
         predictions = at_least_float32(predictions)
         return predictions, targets.to(predictions.dtype)
 
+    def _in_target_unit(self, values: Tensor) -> Tensor:
+        """Undo the standardisation of the targets, if the data ask for that."""
+        if self.target_scale is None:
+            return values
+        mean, deviation = self.target_scale
+        return values.double() * deviation + mean
+
     def _loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "mse":
             return F.mse_loss(predictions, targets)
@@ -99,4 +106,11 @@ class Regression(Task):
         with evaluating(model):
             predictions = model(batch[0])
         check_shape(predictions, (len(batch[0]), self.num_targets), "regression", "(batch, targets)")
-        return at_least_float32(predictions)
+        return self._in_target_unit(at_least_float32(predictions))
+
+    def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        """The predicted number ("prediction", or "prediction_0" and so on for several targets)."""
+        columns = self.predict(model, batch).T.tolist()
+        if len(columns) == 1:
+            return {"prediction": columns[0]}
+        return {f"prediction_{number}": column for number, column in enumerate(columns)}

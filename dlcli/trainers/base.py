@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from dlcli.data.base import DataModule
+from dlcli.distributed import Group
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
@@ -23,6 +24,7 @@ class RunContext(Protocol):
     task: Task
     device: torch.device
     seed: int
+    group: Group | None  # of the processes that train together; None for one alone
     progress: Any
     resume_state: dict[str, Any] | None  # the checkpoint to continue from
 
@@ -40,6 +42,10 @@ class RunContext(Protocol):
 
     def log_offsets(self) -> dict[str, int]:
         """Bytes written to each log so far; a resumed run cuts them back to these."""
+        ...
+
+    def cut_logs(self, offsets: dict[str, int]) -> None:
+        """Cut the logs back to these lengths, when the run goes back to a checkpoint."""
         ...
 
     def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlcli.data.base import DataModule
+from dlcli.distributed import Group
 from dlcli.functional.inference import evaluating
 from dlcli.tasks.base import Networks, Task
 
@@ -24,6 +26,8 @@ def evaluate(
     autocast: Any = None,
     dtype: torch.dtype | None = None,
     limit: int | None = None,
+    stop: Callable[[], bool] | None = None,
+    group: Group | None = None,
 ) -> dict[str, float | Tensor]:
     """Metrics of the networks over a split, by name.
 
@@ -38,6 +42,8 @@ def evaluate(
         autocast: the context of lower precision, or None.
         dtype: what floating-point inputs are converted to, for models in double precision; None leaves them.
         limit: at most this many batches; None for all.
+        stop: asked before each batch; True ends the evaluation early, and its numbers are of no use.
+        group: processes that share the batches out and add up what they measured; all of them call this.
     """
     carries = task.carries_state(model)
     batches = data.batches(split, order="stream" if carries else "sequential")
@@ -47,12 +53,26 @@ def evaluate(
         for network in networks.values():
             stack.enter_context(evaluating(network))
         stack.enter_context(autocast or contextlib.nullcontext())
-        for index in range(min(len(batches), limit or len(batches))):
+        for index in _share(min(len(batches), limit or len(batches)), carries, group):
+            if stop is not None and stop():
+                break
             batch = converted(batches[index], dtype)
             if carry is not None:
                 batch = batch._replace(carry=carry)
             carry = task.evaluation_step(networks, batch, metrics)
+    if group is not None:
+        for metric in metrics.values():
+            metric.state = group.sum(metric.state)
     return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def _share(count: int, carries: bool, group: Group | None) -> range:
+    """The batches that this process measures. A single stream cannot be shared out: the main process reads it."""
+    if group is None:
+        return range(count)
+    if carries:
+        return range(count if group.main else 0)
+    return range(group.rank, count, group.size)
 
 
 def converted(batch: Any, dtype: torch.dtype | None) -> Any:

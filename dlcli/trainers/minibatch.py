@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from dlcli import runtime
 from dlcli.errors import NonFiniteError
 from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
@@ -22,6 +23,7 @@ from dlcli.trainers.evaluation import converted, evaluate, scalars
 from dlcli.trainers.step import Stepper
 
 MAX_ROLLBACKS = 3
+MAX_UNREAD = 1000  # steps whose values may wait on the device, if nothing is logged, measured or saved
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Loop:
     evaluated: int = -1  # step of the latest evaluation
     seconds: float = 0.0  # of training, over all sessions
     recent: dict[str, list[float]] = field(default_factory=dict)  # values since the latest log, by name
+    latest: dict[str, float] = field(default_factory=dict)  # their means at the latest log
     skipped: int = 0  # steps left out for a loss that was not finite
     poisoned: list[int] = field(default_factory=list)  # steps to leave out after a roll-back
     top: list[list[Any]] = field(default_factory=list)  # [value, step] of the kept best checkpoints
@@ -54,7 +57,7 @@ class MinibatchTrainer:
     def __init__(
         self,
         *,
-        max_epochs: Annotated[float, Gt(0)] | None,
+        max_epochs: Annotated[float, Gt(0), Le(1e6)] | None,
         max_steps: Count | None,
         max_minutes: PositiveFloat | None,
         eval_every: Duration | None,
@@ -69,8 +72,10 @@ class MinibatchTrainer:
         ema_decay: Probability | None,
         precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"],
         compile: bool,
-        device: Literal["auto", "cpu", "cuda", "mps"],
-        devices: Annotated[Count, Le(1)],
+        device: str,
+        devices: Count,
+        sync_batch_norm: bool,
+        process_timeout: PositiveFloat,
         deterministic: bool,
         on_nonfinite: Literal["stop", "skip", "rollback"],
         limit_train_batches: Count | None,
@@ -105,9 +110,9 @@ class MinibatchTrainer:
             Interrupted: a signal arrived; the state is saved in ``last.pt``.
         """
         # What an epoch is, and how long the run is.
-        self.run = run
+        self.run, self.group = run, run.group
         self.order = "stream" if run.task.carries_state(run.model) else "shuffled"
-        self.dtype = torch.float64 if self.precision == "fp64" else None
+        self.dtype = runtime.input_dtype(self.precision)
         batches = self._epoch(0)
         per_epoch = math.ceil(len(batches) / self.accumulate)
         budgets = [self.max_steps, math.ceil(self.max_epochs * per_epoch) if self.max_epochs else None]
@@ -127,7 +132,7 @@ class MinibatchTrainer:
         saved = self.loop.step if run.resume_state is not None else -1
         epoch_of_batches = 0
         run.progress.start(total if total < 10**9 else None, self.loop.step)
-        started = logged_at = time.perf_counter() - self.loop.seconds
+        started, logged_at = time.perf_counter() - self.loop.seconds, time.perf_counter()
         counted = 0
         if run.resume_state is None:
             self._save("last")
@@ -138,12 +143,14 @@ class MinibatchTrainer:
             loop.seconds = time.perf_counter() - started
             over = self._over(step, total, loop)
             interrupted = run.interrupted()
-            log = log_every is not None and step > 0 and step % log_every == 0 and bool(self.tensors or loop.recent)
+            values = bool(self.tensors or loop.recent)
+            log = log_every is not None and values and (bool(over) or step % log_every == 0)
             measure = eval_every is not None and step > loop.evaluated and (bool(over) or step % eval_every == 0)
             save = saved != step and (bool(over) or (checkpoint_every is not None and step % checkpoint_every == 0))
 
             # Before anything is written: read the losses, which may end the run or take it back.
-            if (log or measure or save or interrupted) and not self._read():
+            full = len(self.tensors) >= MAX_UNREAD
+            if (log or measure or save or interrupted or full) and not self._read():
                 continue
 
             # A signal: save and leave. What is due at this step happens on resuming.
@@ -154,7 +161,7 @@ class MinibatchTrainer:
             # Once in a while: log what happened since the last time.
             if log:
                 now = time.perf_counter()
-                self._log(counted / max(now - logged_at, 1e-9))
+                self._log(counted / (now - logged_at) if counted else None)
                 logged_at, counted = now, 0
 
             # Once in a while, and at the end: evaluate, and keep the best.
@@ -162,6 +169,8 @@ class MinibatchTrainer:
                 self._evaluate(step)
                 logged_at, counted = time.perf_counter(), 0
                 over = self._over(step, total, loop)
+                if run.interrupted():
+                    continue
 
             # Once in a while, and at the end: save.
             if save or (over and saved != step):
@@ -177,21 +186,26 @@ class MinibatchTrainer:
                 batches = self._epoch(loop.epoch)
                 epoch_of_batches = loop.epoch
             stop = min(loop.position + self.accumulate, len(batches))
-            group = [converted(batches[index], self.dtype) for index in range(loop.position, stop)]
+            micro_batches = [converted(batches[index], self.dtype) for index in range(loop.position, stop)]
+            counted += sum(b[0].numel() if run.data.unit == "tokens" else len(b[0]) for b in micro_batches)
+            shares = None
+            if self.group is not None:
+                parts = [self.group.part(batch) for batch in micro_batches]
+                micro_batches, shares = [part for part, _ in parts], [share for _, share in parts]
 
             # One step.
             if step in loop.poisoned:
                 loop.skipped += 1
+                self.stepper.step_count += 1
             else:
                 norm_wanted = log_every is not None and (step + 1) % log_every == 0
-                result = self.stepper.run(group, loop.carry, norm_wanted)
+                result = self.stepper.run(micro_batches, loop.carry, norm_wanted, shares)
                 loop.carry = result.carry
                 loop.skipped += result.skipped
-                if not result.skipped:
+                if not result.skipped or self.on_nonfinite != "skip":
                     self.tensors.append((step, result.values))
             loop.step += 1
             loop.position = stop
-            counted += sum(batch[0].numel() if run.data.unit == "tokens" else len(batch[0]) for batch in group)
             if loop.position == len(batches):
                 loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
             run.progress.advance(loop.step)
@@ -221,14 +235,17 @@ class MinibatchTrainer:
             clip_value=self.clip_value,
             ema_decay=self.ema_decay,
             skip_nonfinite=self.on_nonfinite == "skip",
+            group=self.group,
         )
 
     def _over(self, step: int, total: int, loop: Loop) -> str | None:
         """Why the run ends at this step, or None."""
         if step >= total:
             return "the budget of steps or epochs is used"
-        if self.max_minutes is not None and loop.seconds >= 60 * self.max_minutes:
-            return f"{self.max_minutes:g} minutes are over"
+        if self.max_minutes is not None:
+            late = loop.seconds >= 60 * self.max_minutes
+            if late if self.group is None else self.group.agree("time", late):
+                return f"{self.max_minutes:g} minutes are over"
         if self.patience is not None and loop.stale >= self.patience:
             return f"{self.monitor} has not improved for {self.patience} evaluations"
         return None
@@ -240,25 +257,32 @@ class MinibatchTrainer:
         """
         for name in sorted({name for _, values in self.tensors for name in values}):
             steps = [step for step, values in self.tensors if name in values]
-            numbers = torch.stack([values[name].float() for _, values in self.tensors if name in values]).tolist()
+            found = [values[name].to(self.dtype or torch.float32) for _, values in self.tensors if name in values]
+            numbers = torch.stack(found).tolist()
             for step, number in zip(steps, numbers, strict=True):
                 if name.endswith("loss") and not math.isfinite(number) and self.on_nonfinite != "skip":
                     self._nonfinite(step, number)
                     return False
                 self.loop.recent.setdefault(name, []).append(number)
+        if self.tensors and not self.stepper.weights_are_finite():
+            self._nonfinite(self.tensors[-1][0], math.nan, "a weight")
+            return False
         self.tensors.clear()
+        if self.log_every is None:  # nobody will read them
+            self.loop.recent = {name: numbers[-1:] for name, numbers in self.loop.recent.items()}
         return True
 
-    def _nonfinite(self, step: int, value: float) -> None:
-        """The loss of a step was not finite: end the run, or go back to the last checkpoint and leave the step out."""
+    def _nonfinite(self, step: int, value: float, what: str = "the loss") -> None:
+        """A loss or a weight was not finite: end the run, or go back to the last checkpoint and leave the step out."""
         run = self.run
-        where = f"the loss is {value} at step {step + 1} (epoch {self.loop.epoch + 1})"
+        where = f"{what} is {value} at step {step + 1} (epoch {self.loop.epoch + 1})"
         rate = f"learning rate {self.stepper.learning_rate():.3g}, batch size {run.data.batch_size}"
         if self.on_nonfinite == "rollback" and self.rollbacks < MAX_ROLLBACKS:
             self.rollbacks += 1
             state = run.load_checkpoint()
             poisoned = [*state["loop"]["poisoned"], step]
             self._restore(state)
+            run.cut_logs(self.loop.offsets)
             self.loop.poisoned = poisoned
             self.tensors.clear()
             run.say(f"{where}; went back to step {self.loop.step} and will leave that step out")
@@ -268,15 +292,17 @@ class MinibatchTrainer:
             f"{where}, {rate}; the last good checkpoint is kept; lower optimizer.lr or set trainer.clip_norm"
         )
 
-    def _log(self, rate: float) -> None:
+    def _log(self, rate: float | None) -> None:
         run, step = self.run, self.loop.step
         means = {name: sum(values) / len(values) for name, values in self.loop.recent.items() if values}
         self.loop.recent = {}
-        values = {f"train/{name}": value for name, value in means.items()}
-        values["train/learning_rate"] = self.stepper.learning_rate()
-        values[f"train/{run.data.unit}_per_second"] = rate
+        means["learning_rate"] = self.stepper.learning_rate()
         if self.loop.skipped:
-            values["train/skipped_steps"] = float(self.loop.skipped)
+            means["skipped_steps"] = float(self.loop.skipped)
+        if rate is not None:
+            means[f"{run.data.unit}_per_second"] = rate
+        self.loop.latest = means
+        values = {f"train/{name}": value for name, value in means.items()}
         run.log(step, values)
         run.progress.report(step, self.loop.epoch, values, rate)
 
@@ -285,6 +311,8 @@ class MinibatchTrainer:
         run, loop = self.run, self.loop
         networks = self.stepper.evaluation_networks
         split, _, metric = self.monitor.partition("/")
+        if self.group is not None:  # such as running means of the inputs, which each process has of its own part
+            self.group.copy_from_main(list((self.stepper.averaged or run.model).buffers()))
         measured = evaluate(
             run.task,
             run.model,
@@ -294,12 +322,16 @@ class MinibatchTrainer:
             autocast=self.stepper.autocast,
             dtype=self.dtype,
             limit=self.limit_eval_batches,
+            stop=run.interrupted if self.group is None else None,
+            group=self.group,
         )
+        if run.interrupted():  # it may have ended early; it is done again on resuming
+            return
         loop.evaluated = step
         values = scalars(measured)
         run.log(step, {f"{split}/{name}": value for name, value in values.items()})
         run.show(step, split, measured, networks)
-        run.progress.evaluated(step, split, values)
+        run.progress.evaluated(step, split, values, metric)
 
         # Listen: the schedule may, the best checkpoint and early stopping do.
         value, direction = values[metric], run.task.metric_directions[metric]
@@ -324,14 +356,14 @@ class MinibatchTrainer:
 
     def _save(self, name: str) -> None:
         self.loop.offsets = self.run.log_offsets()
-        loop = {key: value for key, value in asdict(self.loop).items() if key != "carry"}
-        loop["carry"] = self.loop.carry
-        self.run.save_checkpoint(name, {**self.stepper.state_dict(), "loop": loop})
+        carry = self.loop.carry if self.group is None else self.group.whole_carry(self.loop.carry)
+        self.run.save_checkpoint(name, {**self.stepper.state_dict(), "loop": {**vars(self.loop), "carry": carry}})
 
     def _restore(self, state: dict[str, Any]) -> None:
         loop = Loop(**state["loop"])
         if loop.carry is not None:
-            loop.carry = tuple(tensor.to(self.run.device) for tensor in loop.carry)
+            carry = loop.carry if self.group is None else self.group.carry_part(loop.carry)
+            loop.carry = tuple(tensor.to(self.run.device) for tensor in carry)
         self.loop = loop
         self.stepper.load_state_dict(state, loop.step)
         self.run.restore_random_state(state)

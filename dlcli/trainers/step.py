@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,6 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dlcli import runtime
+from dlcli.distributed import Group
+from dlcli.errors import NonFiniteError
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Loss, Task
@@ -43,6 +45,7 @@ class Stepper:
         clip_value: float | None,
         ema_decay: float | None,
         skip_nonfinite: bool,
+        group: Group | None = None,
     ):
         self.model = model
         self.task = task
@@ -52,13 +55,13 @@ class Stepper:
         self.clip_value = clip_value
         self.ema_decay = ema_decay
         self.skip_nonfinite = skip_nonfinite
+        self.group = group
         self.step_count = 0
         callables = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
         callables["model"] = model
         self.networks: dict[str, Any] = {n: torch.compile(m) if compile else m for n, m in callables.items()}
         self.averaged = copy.deepcopy(model).requires_grad_(False) if ema_decay is not None else None
-        low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        self.autocast: Any = torch.autocast(device.type, dtype=low) if low else contextlib.nullcontext()
+        self.autocast = runtime.autocast(precision, device)
         self.scaler = {"scale": 2.0**16, "good_steps": 0} if precision == "fp16" else None
 
     @property
@@ -70,26 +73,35 @@ class Stepper:
         """The rate of the latest step, of the first network."""
         return next(iter(self.optimizers.values())).lr
 
-    def run(self, batches: Sequence[Any], carry: tuple[Tensor, ...] | None, measure: bool) -> StepResult:
+    def run(
+        self,
+        batches: Sequence[Any],
+        carry: tuple[Tensor, ...] | None,
+        measure: bool,
+        shares: Sequence[float] | None = None,
+    ) -> StepResult:
         """One optimizer step per loss of the task, on the mean gradient over ``batches``.
 
         Args:
             batches: one batch, or several whose gradients are averaged (tasks with one network only).
             carry: the streams' state for a task that carries it.
             measure: also return the norm of the gradient (which costs time if nothing is clipped).
+            shares: in a group of processes, the share of each batch's examples that this process has.
         """
         values: dict[str, Tensor] = {}
+        self.summed: set[str] = set()
         skipped = False
         for position, batch in enumerate(batches):
             if carry is not None:
                 batch = batch._replace(carry=carry)
             losses = self.task.training_step(self.networks, batch)
             last = position == len(batches) - 1
+            weight = (1.0 if shares is None else shares[position]) / len(batches)
             while (loss := self._next(losses)) is not None:
                 if position == 0:
                     self.optimizers[loss.network].zero_grad()
-                self._backward(loss.value / len(batches) if len(batches) > 1 else loss.value)
-                self._collect(values, loss, len(batches))
+                self._backward(loss.value * weight if weight != 1 else loss.value)
+                self._collect(values, loss, weight)
                 carry = loss.carry
                 if not last:
                     break
@@ -111,30 +123,35 @@ class Stepper:
             value = value * self.scaler["scale"]
         value.backward()  # type: ignore[no-untyped-call]
 
-    def _collect(self, values: dict[str, Tensor], loss: Loss, count: int) -> None:
-        """Add up detached values: the losses of several networks by name, the micro-batches as their mean."""
+    def _collect(self, values: dict[str, Tensor], loss: Loss, weight: float) -> None:
+        """Add up detached values: the losses of several networks by name, the parts of a batch as their mean."""
         name = "loss" if loss.network == "model" else f"{loss.network}_loss"
         for key, value in {name: loss.value, **loss.logs}.items():
             value = value.detach()
-            if count > 1:
-                value = value / count + values.get(key, 0.0)
+            if weight != 1:
+                value = value * weight + values.get(key, 0.0)
             values[key] = value
 
     def _apply(self, network: str, values: dict[str, Tensor], measure: bool) -> bool:
         """Clip, set the rate and step one network. False if it was skipped for a gradient that is not finite."""
         optimizer = self.optimizers[network]
         parameters = [parameter for parameter in optimizer.parameters if parameter.grad is not None]
+        if self.group is not None:
+            mine = {name: value for name, value in values.items() if name not in self.summed}
+            values.update(self.group.sum_gradients(parameters, mine))
+            self.summed |= set(values)
         if self.scaler is not None:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self.scaler["scale"])
+        finite = True
+        guarded = self.skip_nonfinite or self.scaler is not None
+        if guarded or (measure and self.clip_norm is None):
+            values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if guarded:  # before clipping, which would hide an infinite gradient; waits for the device
+            finite = bool(torch.isfinite(values["gradient_norm"]))
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(parameters, self.clip_value)
-        finite = True
         if self.clip_norm is not None:
             values["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        elif measure or self.skip_nonfinite or self.scaler is not None:
-            values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if self.skip_nonfinite or self.scaler is not None:
-            finite = bool(torch.isfinite(values["gradient_norm"]))
         optimizer.lr = optimizer.base_lr * self.schedules[network].factor(self.step_count)
         if finite:
             optimizer.step()
@@ -148,8 +165,18 @@ class Stepper:
         self.scaler["good_steps"] = self.scaler["good_steps"] + 1 if finite else 0
         if not finite:
             self.scaler["scale"] /= 2
+            if self.scaler["scale"] < 1:
+                raise NonFiniteError(
+                    "gradients are not finite at any loss scale of fp16; use trainer.precision=bf16 or another rate"
+                )
         elif self.scaler["good_steps"] == 2000:
             self.scaler.update(scale=self.scaler["scale"] * 2, good_steps=0)
+
+    @torch.no_grad()
+    def weights_are_finite(self) -> bool:
+        """Whether no parameter is NaN or infinite. Waits for the device."""
+        norms = torch._foreach_norm([parameter.detach() for parameter in self.model.parameters()])
+        return bool(torch.isfinite(torch.stack([norm.float() for norm in norms])).all())
 
     @torch.no_grad()
     def _average(self) -> None:
@@ -184,3 +211,5 @@ class Stepper:
         if self.scaler is not None:
             self.scaler.update(state["scaler"])
         self.step_count = step
+        for name, optimizer in self.optimizers.items():
+            optimizer.lr = optimizer.base_lr * self.schedules[name].factor(max(0, step - 1))

@@ -17,8 +17,10 @@ def test_all_entries_are_here():
     assert sorted(ENTRIES) == [
         "airfoil",
         "boston_housing",
+        "csv",
         "digits",
         "fashion_mnist",
+        "image_folder",
         "mnist",
         "shakespeare",
         "shakespeare_100k",

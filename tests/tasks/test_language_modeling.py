@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.check import group_problems
 from dlcli.data.base import TokenBatch
 from dlcli.errors import ConfigError, NonFiniteError
 from dlcli.spec import DataSpec
@@ -383,7 +384,7 @@ def test_the_preview_is_a_short_sample_and_changes_nothing(task: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lenght": 5}, r"unknown option 'task.sample.lenght'; did you mean task.sample.length\?"),
+        ({"lenght": 5}, "unknown option 'task.sample.lenght' of sampling; did you mean length?"),
         ({"length": 0}, "task.sample.length=0: expected a whole number at least 1"),
         ({"prompt": None}, "task.sample.prompt=null: expected text"),
         ({"temperature": -1.0}, "task.sample.temperature=-1.0: expected a number at least 0"),
@@ -391,12 +392,10 @@ def test_the_preview_is_a_short_sample_and_changes_nothing(task: Any) -> None:
     ],
 )
 def test_unsuitable_defaults_of_the_sample_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        LanguageModeling(carry_state=True, sample={**SAMPLE, **changes})
+    values = {"name": "language_modeling", "carry_state": True, "sample": {**SAMPLE, **changes}}
+    assert group_problems("task", values) == [message]
 
 
 def test_all_problems_of_the_sample_are_reported_together() -> None:
-    with pytest.raises(ConfigError) as caught:
-        LanguageModeling(carry_state=True, sample={"length": "long"})
-    assert len(caught.value.problems) == 7
-    assert "missing option 'task.sample.seed'; expected a whole number at least 0" in caught.value.problems
+    values = {"name": "language_modeling", "carry_state": True, "sample": {"length": "long", "seed": -1}}
+    assert len(group_problems("task", values)) == 2 + len(SAMPLE) - 2

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dlcli import checkpoint, train
+from dlcli.cli.train import resume_run, start_run
 from dlcli.errors import ConfigError, NonFiniteError
 from dlcli.run import Run
 
@@ -43,6 +44,22 @@ class Poisoned(nn.Module):
                 outputs = outputs * float("nan")
         return outputs
 '''
+
+
+BAD_GRADIENT = """
+
+class BadGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(context, inputs):
+        return inputs.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * float("nan")
+
+
+bad_gradient = BadGradient.apply
+"""
 
 
 def fit(folder: Path, *overrides: str, plugins: tuple[str, ...] = ()) -> Run:
@@ -231,6 +248,53 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
     assert json.loads((directory / "summary.json").read_text())["status"] == "failed"
 
 
+def test_a_loss_that_is_never_finite_stops_half_precision_too(tmp_path: Path, poisoned: str) -> None:
+    overrides = [*WITHOUT_MODEL, f"run_dir={tmp_path}", "model=poisoned", "trainer.precision=fp16"]
+    with pytest.raises(NonFiniteError, match="the loss is nan at step 12"):
+        train(overrides, plugins=[poisoned])
+
+
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path: Path, poisoned: str) -> None:
+    """The loss stays finite while a gradient is NaN: only the weights tell."""
+    folder = Path(poisoned)
+    code = (folder / "poisoned.py").read_text().replace('outputs * float("nan")', "bad_gradient(outputs)")
+    (folder / "poisoned.py").write_text(code + BAD_GRADIENT)
+    overrides = [*WITHOUT_MODEL, f"run_dir={tmp_path}", "model=poisoned", "trainer.checkpoint_every=5"]
+    with pytest.raises(NonFiniteError, match=r"a weight is nan at step \d+ \(epoch 1\)"):
+        train([*overrides, "trainer.log_every=4"], plugins=[poisoned])
+    (directory,) = (path for path in tmp_path.iterdir() if path.name.startswith("poisoned"))
+    weights = checkpoint.load(directory / "last.pt")["model"]
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_a_run_that_rolled_back_resumes_exactly(tmp_path: Path, poisoned: str) -> None:
+    from dlcli.errors import Interrupted
+
+    overrides = [
+        *(*WITHOUT_MODEL, "model=poisoned", "trainer.on_nonfinite=rollback", "trainer.checkpoint_every=5"),
+        *("trainer.max_steps=30", "scheduler=cosine", "trainer.ema_decay=0.9"),
+    ]
+    whole = train([*overrides, f"run_dir={tmp_path / 'whole'}"], plugins=[poisoned])
+    cut = start_run(
+        [*overrides, f"run_dir={tmp_path / 'cut'}"], command="test", config_dirs=[], plugins=[poisoned], quiet=True
+    )
+    asked = cut.interrupted
+
+    def interrupted() -> bool:
+        if cut.trainer.loop.step >= 22:
+            cut.interruption.received = 15
+        return asked()
+
+    cut.interrupted = interrupted
+    with pytest.raises(Interrupted):
+        cut.train()
+    resumed = resume_run(cut.directory, [], config_dirs=[], plugins=[poisoned], quiet=True)
+    resumed.train()
+    assert digest(resumed) == digest(whole)
+    assert logged(resumed, "train/loss") == logged(whole, "train/loss")
+    assert len(logged(whole, "train/loss")) == 6, "no step is logged twice"
+
+
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
 def test_other_policies_leave_the_step_out_and_go_on(tmp_path: Path, poisoned: str, policy: str) -> None:
     overrides = [*WITHOUT_MODEL, f"run_dir={tmp_path}", "model=poisoned", f"trainer.on_nonfinite={policy}"]
@@ -238,6 +302,21 @@ def test_other_policies_leave_the_step_out_and_go_on(tmp_path: Path, poisoned: s
     assert run.summary["status"] == "finished"
     assert math.isfinite(run.summary["metrics"]["val"]["loss"])
     assert run.trainer.loop.skipped == 1
+
+
+def test_clipping_by_value_does_not_hide_an_infinite_gradient(tmp_path: Path, poisoned: str) -> None:
+    overrides = [*WITHOUT_MODEL, f"run_dir={tmp_path}", "model=poisoned", "trainer.on_nonfinite=skip"]
+    run = train([*overrides, "trainer.clip_value=1.0", "trainer.max_epochs=1"], plugins=[poisoned])
+    assert run.trainer.loop.skipped == 1
+
+
+def test_clip_value_bounds_each_element(tmp_path: Path) -> None:
+    overrides = ["trainer.max_steps=1", "optimizer=sgd", "optimizer.lr=1.0", "trainer.clip_value=1e-3"]
+    run = fit(tmp_path, *overrides, "trainer.eval_every=null")
+    start = initial_weights(run)
+    assert run.directory is not None
+    weights = checkpoint.load(run.directory / "last.pt")["model"]
+    assert max(float((weights[name] - start[name]).abs().max()) for name in start) == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_initial_weights_from_a_run_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,86 @@
+"""Which rows train, validate and test: index sets that depend on sizes and seeds alone. Torch-free.
+
+Each function returns positions of rows by split, or an order of rows that ``cut`` divides.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from dlcli.errors import ConfigError
+
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+"""Positions of rows, (rows,) int64."""
+
+
+def random_order(count: int, seed: int) -> Indices:
+    """All rows in an order drawn from the seed, as scikit-learn's ``train_test_split`` draws it."""
+    return np.random.RandomState(seed).permutation(count)
+
+
+def stratified_order(labels: Indices, seed: int) -> Indices:
+    """All rows in a random order in which every stretch has the classes in about their shares of the whole.
+
+    Args:
+        labels: the class of each row, (rows,).
+        seed: of the drawing.
+
+    A class of one row stands in the middle of the order, where ``cut`` takes the training rows from.
+    """
+    random = np.random.RandomState(seed)
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        shift = random.uniform(0.3, 0.7) if len(rows) > 1 else 0.5  # so that classes do not reach the cuts together
+        position[rows] = (np.arange(len(rows)) + shift) / len(rows)
+    return np.argsort(position, kind="stable")
+
+
+def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, Indices]:
+    """The first rows of an order test (``test_fraction`` of all), the last validate (``val_fraction`` of the others).
+
+    Raises:
+        ConfigError: no row is left for a part.
+    """
+    count = len(order)
+    tested = math.ceil(test_fraction * count)
+    validated = round(val_fraction * (count - tested))
+    if validated < 1 or count - tested - validated < 1:
+        raise ConfigError(
+            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: of {count} rows, {tested} test, "
+            f"{validated} validate and {count - tested - validated} train; expected at least 1 each"
+        )
+    parts = {"train": order[tested : count - validated], "val": order[count - validated :], "test": order[:tested]}
+    return parts if tested else {"train": parts["train"], "val": parts["val"]}
+
+
+def fold_of(order: Indices, folds: int, fold: int, test_fraction: float) -> dict[str, Indices]:
+    """Cross-validation: of the rows that do not test, every ``folds``-th of the order from ``fold`` on validates.
+
+    The test rows are the same in all folds, and each of the other rows validates in exactly one of them.
+
+    Raises:
+        ConfigError: there is no such fold, or it would be empty.
+    """
+    if not 0 <= fold < folds:
+        raise ConfigError(f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}")
+    tested = math.ceil(test_fraction * len(order))
+    rest = order[tested:]
+    if len(rest) < folds:
+        raise ConfigError(
+            f"data.folds={folds}: only {len(rest)} rows are left beside the test; expected at least one each"
+        )
+    validates = np.arange(len(rest)) % folds == fold
+    parts = {"train": rest[~validates], "val": rest[validates], "test": order[:tested]}
+    return parts if tested else {"train": parts["train"], "val": parts["val"]}
+
+
+def chronological(times: np.ndarray[Any, Any], val_fraction: float, test_fraction: float) -> dict[str, Indices]:
+    """The latest rows test, those before them validate, the earliest train; rows of one time in their order."""
+    order = np.argsort(times, kind="stable")
+    tested = math.ceil(test_fraction * len(order))
+    rotated = np.concatenate([order[len(order) - tested :], order[: len(order) - tested]])
+    return cut(rotated, val_fraction, test_fraction)

@@ -1,0 +1,190 @@
+"""``dlcli train``, ``eval`` and ``sample`` as people type them: output and exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from dlcli.__main__ import run
+
+DIGITS = ["train", "data=digits", "trainer.max_steps=20"]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    (tmp_path / "book.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
+    small = ["model.hidden_size=8", "data.sequence_length=8", "data.batch_size=4", "trainer.max_steps=4"]
+    assert run(["train", "data=text", "data.path=book.txt", *small, "--quiet"]) == 0
+    return "latest"
+
+
+def last_error(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    lines = [line for line in error.splitlines() if line.startswith("dlcli: ")]
+    assert lines, error
+    return lines[-1]
+
+
+def test_train_says_what_it_does_and_where_it_went(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(DIGITS) == 0
+    out = capsys.readouterr().out
+    assert "model  mlp: 19,210 parameters, fp32 on cpu" in out
+    assert "data   digits: train 1,257 examples, val 180 examples, test 360 examples" in out
+    assert "run    runs/mlp-digits-" in out
+    assert "done   " in out
+    assert "test   loss " in out
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_dry_run_builds_tries_a_batch_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "hidden_sizes:" in out
+    assert "19,210" in out
+    assert re.search(r"one batch: loss \d\.\d{4}\n", out)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=digits", "optimizer.lr=fast"], "dlcli: optimizer.lr=fast: expected a number greater than 0"),
+        (["data=digits", "model=lenet"], "dlcli: model 'lenet' needs images of at least 12×12"),
+        (["model=lstm", "data=digits"], "dlcli: model 'lstm' needs vocab_size, which data 'digits' does not define"),
+        (["data=text"], "dlcli: data.path must be given"),
+        (["data=text", "data.path=nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_what_cannot_work_is_refused_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    assert run(["train", *overrides]) in (2, 3)
+    assert message in last_error(capsys)
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_resume_continues_to_the_new_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["train", "--resume", "latest", "trainer.max_steps=30"]) == 0
+    assert "30 steps" in capsys.readouterr().out
+    (directory,) = Path("runs").iterdir()
+    assert json.loads((directory / "summary.json").read_text())["steps"] == 30
+
+
+def test_resume_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--resume", "latest"]) == 2
+    assert "there are no runs in runs" in last_error(capsys)
+
+
+def test_eval_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["eval", "latest", "--split", "test"]) == 0
+    assert "accuracy" in capsys.readouterr().out
+    assert run(["eval", "latest", "--split", "test", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    (directory,) = Path("runs").iterdir()
+    summary = json.loads((directory / "summary.json").read_text())
+    assert record["metrics"] == pytest.approx(summary["metrics"]["test"])
+    assert record["run"] == directory.name
+
+
+def test_eval_refuses_an_unknown_split_and_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["eval", "latest", "--split", "dev"]) == 2
+    assert last_error(capsys) == "dlcli: --split dev: data 'digits' has train, val, test"
+
+
+def test_eval_on_other_data_changes_that_group_only(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.txt").write_text("the lazy dog jumps over the quick brown fox\n" * 60)
+    assert run(["eval", text, "data.path=other.txt", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["loss"] > 0
+    (tmp_path / "digits.txt").write_text("0123456789" * 60)
+    assert run(["eval", text, "data.path=digits.txt"]) == 2
+    assert "vocab" in last_error(capsys)
+
+
+def test_sample_streams_text_and_is_reproducible(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", text, "prompt=the ", "length=30", "seed=3"]) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("the ")
+    assert len(first) == len("the ") + 30 + 1
+    assert run(["sample", text, "prompt=the ", "length=30", "seed=3"]) == 0
+    assert capsys.readouterr().out == first
+    assert run(["sample", text, "prompt=the ", "length=30", "seed=4"]) == 0
+    assert capsys.readouterr().out != first
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("lenght=3", "unknown option 'lenght' of sampling; did you mean length?"),
+        ("length=0", "length=0: expected a whole number at least 1"),
+        ("top_p=2", "top_p=2: expected a number greater than 0 and at most 1"),
+        ("prompt=ÄÖ", "the character 'Ä' is not in the vocabulary"),
+        ("length", "cannot read 'length'; expected key=value"),
+    ],
+)
+def test_bad_sampling_options(text: str, capsys: pytest.CaptureFixture[str], option: str, message: str) -> None:
+    assert run(["sample", text, option]) == 2
+    assert message in last_error(capsys)
+
+
+def test_sampling_from_a_classifier_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["sample", "latest"]) == 2
+    assert "task 'classification' cannot generate" in last_error(capsys)
+
+
+def test_an_ambiguous_prefix_and_an_unknown_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["eval", "mlp"]) == 2
+    assert "run 'mlp' is ambiguous" in last_error(capsys)
+    assert run(["eval", "nothing"]) == 2
+    assert "no run 'nothing'" in last_error(capsys)
+
+
+class Gadget:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch canary",)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", pickle.dumps(Gadget())], ids=["empty", "text", "pickle"])
+def test_a_damaged_or_hostile_checkpoint_is_refused(content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    (directory,) = Path("runs").iterdir()
+    (directory / "best.pt").write_bytes(content)
+    assert run(["eval", "latest"]) == 3
+    assert "best.pt" in last_error(capsys)
+    assert not Path("canary").exists()
+
+
+def test_an_unwritable_run_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("")
+    assert run([*DIGITS, "run_dir=file/runs"]) == 2
+    assert "run_dir=file/runs: cannot be written to" in last_error(capsys)
+
+
+def test_a_run_works_in_odd_folders(tmp_path: Path) -> None:
+    odd = tmp_path / "a folder with späces" / ("x" * 150)
+    odd.mkdir(parents=True)
+    assert run([*DIGITS, f"run_dir='{odd}'", "--quiet"]) == 0
+    (directory,) = odd.iterdir()
+    assert run(["eval", str(directory)]) == 0

@@ -1,0 +1,26 @@
+"""Every experiment composes, builds and trains two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlcli import catalogue, train
+
+NAMES = list(catalogue.entries("experiment"))
+
+
+SMALLER = [
+    *("data.batch_size=2", "trainer.max_epochs=null", "trainer.max_steps=2"),
+    *("trainer.eval_every=null", "trainer.limit_eval_batches=1"),
+]
+
+
+@pytest.mark.usefixtures("mirror")
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_trains_two_steps(tmp_path: Path, name: str) -> None:
+    run = train([f"experiment={name}", f"run_dir={tmp_path}", *SMALLER])
+    assert run.summary["status"] == "finished"
+    assert run.summary["steps"] == 2
+    assert run.summary["data_source"] == "mirror"
