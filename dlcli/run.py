@@ -29,7 +29,7 @@ from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
-from dlcli.run_records import process_record, read_json, write_json, write_text
+from dlcli.run_records import new_directory, process_record, read_json, write_json, write_text
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
@@ -443,18 +443,6 @@ def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], sp
 def derived_seed(seed: int, rank: int) -> int:
     """A seed for one process's training that is not the one of the initial weights, nor another run's."""
     return int(generator(seed, 1 + rank).initial_seed() % 2**32)
-
-
-def new_directory(parent: Path, name: str) -> Path:
-    """Create ``parent/name``, or ``parent/name-2`` and so on if another process was faster."""
-    for number in range(1, 10_000):
-        candidate = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            candidate.mkdir()
-        except FileExistsError:
-            continue
-        return candidate
-    raise ConfigError(f"run_dir={parent}: no free name for {name}")
 
 
 def is_out_of_memory(error: Exception) -> bool:
