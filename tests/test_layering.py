@@ -29,6 +29,7 @@ TIERS = (
     {"trainers"},
     {"run"},
     {"saved_run"},
+    {"start"},
     {"launch", "export"},
     {"sweep_job"},
     {"sweep"},
