@@ -61,7 +61,7 @@ def _continuations(before: list[str], current: str) -> Iterator[str]:
         yield from entries(positional[1], _directories(before)) if positional[1] in GROUPS else ()
     elif verb == "completion" and len(positional) == 1:
         yield from ("bash", "zsh", "fish")
-    elif verb == "compare" or (verb in ("eval", "predict", "sample") and len(positional) == 1):
+    elif verb == "compare" or (verb in ("eval", "export", "predict", "sample") and len(positional) == 1):
         yield from _runs(before)
     elif verb == "sample":
         yield from (f"{key}=" for key in SAMPLING)

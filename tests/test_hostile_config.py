@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,7 +102,7 @@ def test_a_file_outside_the_groups_is_checked_before_hydra_reads_it(config_dir):
 
 
 def test_aliases_in_reason_are_fine(tmp_path):
-    (tmp_path / "x.yaml").write_text("a: &a [1, 2]\nb: *a\nc: {<<: &c {d: *a}}\ne: *c\n")
+    (tmp_path / "x.yaml").write_text("a: &a [1, 2]\nb: *a\nc: &c {d: *a}\ne: *c\n")
     assert load_yaml(tmp_path / "x.yaml") == {"a": [1, 2], "b": [1, 2], "c": {"d": [1, 2]}, "e": {"d": [1, 2]}}
 
 
@@ -125,8 +124,9 @@ def test_bombs_cost_little_memory(tmp_path):
 # ------------------------------------------------------------------ keys that could call something (S2)
 
 GADGETS = [
-    "os.system", "logging.os.system", "subprocess.run", "builtins.eval", "pickle.loads", "runpy.run_path", "ctypes.CDLL",
-    "timeit.timeit", "torch.utils.collect_env.run", "setuptools._distutils.spawn.spawn", "torch.hub.load", "torch.load",
+    "os.system", "logging.os.system", "subprocess.run", "builtins.eval", "pickle.loads", "runpy.run_path",
+    "ctypes.CDLL", "timeit.timeit", "torch.utils.collect_env.run", "setuptools._distutils.spawn.spawn",
+    "torch.hub.load", "torch.load",
 ]  # fmt: skip
 KEYS = ["_target_", "_partial_", "_args_", "_recursive_", "_convert_"]
 REFUSAL = "is not allowed: a configuration names registered entries only"
@@ -197,9 +197,28 @@ def test_a_saved_bomb_is_refused(tmp_path):
 
 # ------------------------------------------------------------------ overrides (F1)
 
-NAMES = ["model", "data", "task", "optimizer", "scheduler", "trainer", "experiment", "seed", "run_dir", "init_from", "layers", "model.hidden_sizes", "optimizer.lr", "data.batch_size", "trainer.max_epochs", "model.", "..", "a.b.c.d", "_target_", "model._target_", "hydra.run.dir", "hydra/launcher", "defaults", "x", "~model", "model@z", "/model", "model/../x", "é", "trainer.eval_every", "data.path", "task.loss", "seed.x", "optimizer.betas", "optimizer.betas.0", "optimizer.betas[0]", "experiment.x", "hydra", "model.name", "0", "null", "[]"] + ["", "model.hidden size", "x" * 300]
-VALUES = ["1", "-1", "1e-3", "nan", "inf", "null", "true", "no", "010", "12:30:45", "lstm", "mlp", "digits", "sgd", "[1,2]", "[", "]", "{a:1}", "{", "{a:{b:{c:1}}}", "${seed}", "${nope}", "${model}", "${oc.env:HOME}", "${", "${${seed}}", "${model.name}", "???", "'", '"', "\\", "a,b", "choice(1,2)", "range(1,3)", "glob(*)", "int(x)", "int(3)", "json_str({})", "é漢", "'a\nb'", "@", "_target_", "{_target_:os.system}", "interval(0,1)", "tag(a,1)", "extend_list(1)", "${.lr}", "${..seed}", "0x10", "1_000", "1e999", "${optimizer}", "[${seed}]", "${hydra:run.dir}", "${env:HOME}", "'${oc.env:HOME}'", "../x", "~", "/etc/passwd", "digits\\"] + ["", " ", "\t", "\n", "\0", "x" * 500, "1" * 400, "[" * 200 + "]" * 200, "2 epochs", "\udcff"]
-VALID = ["model=mlp", "model=lenet", "optimizer=sgd", "optimizer.lr=1e-2", "optimizer.lr=.5", "seed=${data.batch_size}", "data=digits", "data=mnist", "scheduler=one_cycle", "trainer.max_steps=3", "++seed=5", "+seed=6", "trainer=minibatch", "data.batch_size=8", "init_from=null"]
+NAMES = [
+    "model", "data", "task", "optimizer", "scheduler", "trainer", "experiment", "seed", "run_dir", "init_from",
+    "layers", "model.hidden_sizes", "optimizer.lr", "data.batch_size", "trainer.max_epochs", "model.", "..",
+    "a.b.c.d", "_target_", "model._target_", "hydra.run.dir", "hydra/launcher", "defaults", "x", "~model",
+    "model@z", "/model", "model/../x", "é", "trainer.eval_every", "data.path", "task.loss", "seed.x",
+    "optimizer.betas", "optimizer.betas.0", "optimizer.betas[0]", "experiment.x", "hydra", "model.name", "0",
+    "null", "[]", "", "model.hidden size", "x" * 300,
+]  # fmt: skip
+VALUES = [
+    "1", "-1", "1e-3", "nan", "inf", "null", "true", "no", "010", "12:30:45", "lstm", "mlp", "digits", "sgd",
+    "[1,2]", "[", "]", "{a:1}", "{", "{a:{b:{c:1}}}", "${seed}", "${nope}", "${model}", "${oc.env:HOME}", "${",
+    "${${seed}}", "${model.name}", "???", "'", '"', '\\', "a,b", "choice(1,2)", "range(1,3)", "glob(*)", "int(x)",
+    "int(3)", "json_str({})", "é漢", "'a\nb'", "@", "_target_", "{_target_:os.system}", "interval(0,1)", "tag(a,1)",
+    "extend_list(1)", "${.lr}", "${..seed}", "0x10", "1_000", "1e999", "${optimizer}", "[${seed}]",
+    "${hydra:run.dir}", "${env:HOME}", "'${oc.env:HOME}'", "../x", "~", "/etc/passwd", 'digits\\', "", " ", '\t',
+    '\n', '\x00', "x" * 500, "1" * 400, "[" * 200 + "]" * 200, "2 epochs", '\udcff',
+]  # fmt: skip
+VALID = [
+    "model=mlp", "model=lenet", "optimizer=sgd", "optimizer.lr=1e-2", "optimizer.lr=.5", "seed=${data.batch_size}",
+    "data=digits", "data=mnist", "scheduler=one_cycle", "trainer.max_steps=3", "++seed=5", "+seed=6",
+    "trainer=minibatch", "data.batch_size=8", "init_from=null",
+]  # fmt: skip
 
 
 def override(rng: random.Random) -> str:
@@ -239,13 +258,11 @@ def named(text: str) -> Iterator[str]:
     yield shown(key.partition(".")[0]).strip()[:12]
 
 
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(8))
 def test_fuzzed_overrides_compose_or_are_explained(part):
     rng = random.Random(part)
-    began = time.monotonic()
-    composed = [judged(["data=digits", *(override(rng) for _ in range(rng.choice([1, 1, 2])))]) for _ in range(250)]
-    assert 50 < sum(composed) < 200
-    assert time.monotonic() - began < 250  # not a measurement: nothing hangs
+    composed = [judged(["data=digits", *(override(rng) for _ in range(rng.choice([1, 1, 2])))]) for _ in range(125)]
+    assert 20 < sum(composed) < 105
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -29,7 +29,7 @@ TIERS = (
     {"trainers"},
     {"run"},
     {"saved_run"},
-    {"launch"},
+    {"launch", "export"},
     {"sweep_job"},
     {"sweep"},
     {"cli"},

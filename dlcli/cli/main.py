@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from dlcli.cli import compare, completion, data, doctor, evaluate, predict, runs, sample, show, tensorboard, train
+from dlcli.cli import (
+    compare,
+    completion,
+    data,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    runs,
+    sample,
+    show,
+    tensorboard,
+    train,
+)
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
 
@@ -58,6 +71,7 @@ app.command("train", epilog=train.EXAMPLE)(train.train)
 app.command("eval", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.command("predict", epilog=predict.EXAMPLE)(predict.predict)
 app.command("sample", epilog=sample.EXAMPLE)(sample.sample)
+app.command("export", epilog=export.EXAMPLE)(export.export)
 
 # Verbs that look.
 app.command("list", epilog=list_verb.EXAMPLE)(list_verb.list_choices)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from dlcli.data.archives import extract, is_archive
 from dlcli.data.base import ImageBatch, TensorData, permutation
-from dlcli.data.decoding import SUFFIXES, BadPicture, Form, decode_all
+from dlcli.data.decoding import SUFFIXES, BadPicture, Form, Pixels, decode_all
 from dlcli.data.download import sha256_of, writable_cache
 from dlcli.data.images import pixel_statistics
 from dlcli.data.pixel_cache import decoded
@@ -26,8 +25,6 @@ from dlcli.errors import ConfigError, DataError
 from dlcli.hyperparameters import Count, Gt, Lt, Natural, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
-
-log = logging.getLogger("dlcli")
 
 MAX_BAD = 0.01  # share of pictures that on_bad=skip leaves out; more is a mistake to look into
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -54,6 +51,7 @@ class ImageFolder(TensorData):
     """
 
     provides: ClassVar[tuple[str, ...]] = ("input_shape", "num_outputs", "num_classes")
+    identity: ClassVar[str] = "file"
 
     def __init__(
         self,
@@ -93,13 +91,13 @@ class ImageFolder(TensorData):
                 "0.9, so that something is left to train on"
             )
         root = opened(path)
-        self.notes: list[str] = []
-        pictures = from_table(root, Path(labels).expanduser(), on_bad, self.notes) if labels else from_folders(root)
+        notes: list[str] = []
+        pictures = from_table(root, Path(labels).expanduser(), on_bad, notes) if labels else from_folders(root)
         self.form = Form(channels, size, resize)
         self.on_bad = on_bad
         found = decoded(root, [picture.file for picture in pictures], self.form)
         if found.bad:
-            self.notes.append(
+            notes.append(
                 skipped({pictures[index].file: reason for index, reason in found.bad.items()}, pictures, on_bad)
             )
         pictures = [picture for index, picture in enumerate(pictures) if index not in found.bad]
@@ -108,6 +106,7 @@ class ImageFolder(TensorData):
             raise DataError(
                 f"{path}: all {len(pictures):,} pictures are of one class, '{names[0]}'; expected at least two"
             )
+        self.notes = tuple(notes)
         self.label_names = names
         self.pixels = found.pixels  # (N, C, S, S) uint8
         numbers = {name: number for number, name in enumerate(names)}
@@ -139,8 +138,16 @@ class ImageFolder(TensorData):
             classes = ", ".join(f"{name} {count:,}" for name, count in zip(self.label_names, counts, strict=True))
         else:
             classes = f"{len(counts)}, with {min(counts):,} to {max(counts):,} pictures"
-        notes = {"notes": "; ".join(self.notes)} if self.notes else {}
-        return {**super().describe(), "classes": classes, **notes}
+        return {**super().describe(), "classes": classes}
+
+    @property
+    def class_counts(self) -> list[int]:
+        assert self.label_names is not None
+        counts: list[int] = self.labels[self.tensors["train"][0]].bincount(minlength=len(self.label_names)).tolist()
+        return counts
+
+    def adopt(self, preprocessing: Mapping[str, Any]) -> None:
+        self.mean, self.deviation = preprocessing["mean"], preprocessing["deviation"]
 
     def preprocessing(self) -> dict[str, Any]:
         """All that is needed to prepare other pictures in the same way, as plain JSON values."""
@@ -153,43 +160,55 @@ class ImageFolder(TensorData):
         }
 
     @staticmethod
-    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterator[tuple[list[str], ImageBatch]]:
-        """Batches of the pictures of a file, a folder (with its subfolders) or an archive, with their names.
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> PictureInputs:
+        return PictureInputs(path, preprocessing)
 
-        The labels of the batches are -1: not known.
 
-        Raises:
-            DataError: no pictures, or damaged ones (with ``on_bad`` "skip", more than 1 % of them).
+class PictureInputs:
+    """The pictures of a file, a folder (with its subfolders) or an archive: (names, batch) with labels -1, not known.
+
+    Iterating raises DataError for damaged pictures; with ``on_bad`` "skip", for more than 1 % of them, and ``notes``
+    then says how many were left out.
+    """
+
+    def __init__(self, path: Path, preprocessing: Mapping[str, Any]):
         """
-        root = path if path.is_file() and not is_archive(path) else opened(str(path))
-        files = [root] if root.is_file() else pictures_below(root)
-        if not files:
+        Raises:
+            DataError: no pictures there.
+        """
+        single = path.is_file() and not is_archive(path)
+        self.root = path.parent if single else opened(str(path))
+        self.files = [path] if single else pictures_below(self.root)
+        if not self.files:
             raise DataError(f"{path}: no pictures in it; known are {', '.join(sorted(SUFFIXES))}")
-        form = Form(preprocessing["channels"], preprocessing["size"], preprocessing["resize"])
+        self.preprocessing = preprocessing
+        self.form = Form(preprocessing["channels"], preprocessing["size"], preprocessing["resize"])
+        self.notes: list[str] = []
+
+    def __iter__(self) -> Iterator[tuple[list[str], ImageBatch]]:
         bad: dict[Path, str] = {}
         names: list[str] = []
-        images: list[np.ndarray[Any, Any]] = []
-
-        def batch() -> tuple[list[str], ImageBatch]:
-            stacked = torch.from_numpy(np.stack(images))  # (B, C, S, S)
-            values = standardised(stacked, preprocessing["mean"], preprocessing["deviation"])
-            return names, ImageBatch(values, torch.full((len(names),), -1))
-
-        for file, result in zip(files, decode_all(files, form), strict=True):
+        images: list[Pixels] = []
+        for file, result in zip(self.files, decode_all(self.files, self.form), strict=True):
             if isinstance(result, BadPicture):
                 bad[file] = str(result)
-                if preprocessing["on_bad"] == "fail":
-                    skipped(bad, files, "fail")
+                if self.preprocessing["on_bad"] == "fail":
+                    skipped(bad, self.files, "fail")
                 continue
-            names.append(file.name if root == file else file.relative_to(root).as_posix())
+            names.append(file.relative_to(self.root).as_posix())
             images.append(result)
             if len(names) == PREDICTION_BATCH:
-                yield batch()
+                yield names, self._batch(images)
                 names, images = [], []
         if names:
-            yield batch()
+            yield names, self._batch(images)
         if bad:
-            log.warning(skipped(bad, files, "skip"))
+            self.notes = [skipped(bad, self.files, "skip")]
+
+    def _batch(self, images: list[Pixels]) -> ImageBatch:
+        stacked = torch.from_numpy(np.stack(images))  # (B, C, S, S)
+        values = standardised(stacked, self.preprocessing["mean"], self.preprocessing["deviation"])
+        return ImageBatch(values, torch.full((len(images),), -1))
 
 
 def standardised(images: Tensor, mean: float, deviation: float) -> Tensor:

@@ -128,7 +128,7 @@ class RecurrentLanguageModel(nn.Module):
             inputs = F.one_hot(tokens, self.vocab_size).to(dtype)  # (B, T, V)
         else:
             inputs = self.dropout(self.embedding(tokens))  # (B, T, E)
-        before: Any = self.initial_state(len(tokens)) if state is None else state
+        before: Any = self.initial_state(tokens.shape[0]) if state is None else state
         hidden, after = self.recurrence(inputs, before if self.num_states > 1 else before[0])  # (B, T, H), (L, B, H)
         logits: Tensor = self.output(self.dropout(hidden))  # (B, T, V)
         if state is None:

@@ -155,7 +155,7 @@ def test_labels_from_a_table(tmp_path):
     for split in data.splits:
         images, labels = everything(data, split)
         assert torch.equal((images[:, 0, 0, 0] * 255).round().long() % 2, labels)
-    assert "1 pictures without a label are left out" in data.describe()["notes"]
+    assert data.notes == ("1 pictures without a label are left out",)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_names_without_a_picture_may_be_left_out(tmp_path):
     table.write_text("".join(f"{label}/{n:03}.png,{label}\n" for label in ("cats", "dogs") for n in range(12)))
     data = load(tmp_path / "p", labels=str(table), on_bad="skip")
     assert sum(sizes(data).values()) == 20
-    assert data.notes == ["4 names without a picture"]
+    assert data.notes == ("4 names without a picture",)
     with pytest.raises(DataError, match=r"none.csv: cannot be read \(No such file or directory\)"):
         load(tmp_path / "p", labels=str(tmp_path / "none.csv"))
 
@@ -372,7 +372,8 @@ def test_bad_pictures_are_skipped_up_to_a_hundredth(tmp_path):
     (tmp_path / "cats" / "bad.png").write_bytes(b"nonsense")
     data = load(tmp_path, on_bad="skip")
     assert sum(sizes(data).values()) == 120
-    assert data.describe()["notes"] == "1 of 121 pictures skipped, the first: bad.png is no picture of a known format"
+    assert data.notes == ("1 of 121 pictures skipped, the first: bad.png is no picture of a known format",)
+    assert sum(data.class_counts) == sizes(data)["train"]
     images, labels = everything(data, "train")
     assert torch.equal((images[:, 0, 0, 0] * 255).round().long(), labels * 100)
     (tmp_path / "dogs" / "worse.png").write_bytes(b"")
@@ -534,7 +535,9 @@ def test_predictions_name_what_they_cannot_read(tmp_path):
     with pytest.raises(DataError, match="bad.png: is empty"):
         list(ImageFolder.prediction_inputs(root, preprocessing))
     skipping = {**preprocessing, "on_bad": "skip"}
-    assert sum(len(names) for names, _ in ImageFolder.prediction_inputs(root, skipping)) == 600
+    inputs = ImageFolder.prediction_inputs(root, skipping)
+    assert sum(len(names) for names, _ in inputs) == 600
+    assert inputs.notes == ["1 of 601 pictures skipped, the first: bad.png is empty"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no pictures in it"):
         list(ImageFolder.prediction_inputs(tmp_path / "empty", preprocessing))
