@@ -29,6 +29,7 @@ class Composed:
     config: dict[str, Any]
     choices: dict[str, str | None]
     files: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # found on the way, for ``compose`` to report with the others
 
 
 def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_files: bool = False) -> Composed:
@@ -58,13 +59,13 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
         # Report what is wrong with the options too, as far as the rest can be composed.
         try:
             composed = _compose_with_hydra(prepared, directories, list_files)
-            problems += check(composed.config, composed.choices, directories)
+            problems += [*composed.problems, *check(composed.config, composed.choices, directories)]
         except ConfigError as error:
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
     composed = _compose_with_hydra(prepared, directories, list_files)
     composed = _inspected(composed, prepared, directories, list_files)
-    problems = check(composed.config, composed.choices, directories)
+    problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
     if problems:
         raise ConfigError(problems)
     return composed
@@ -90,7 +91,7 @@ def _inspected(composed: Composed, overrides: list[str], directories: list[Path]
     try:
         found = inspect(composed.config["data"], requires)
     except DataError:
-        problems = check(composed.config, composed.choices, directories)
+        problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
         if problems:
             raise ConfigError(problems) from None
         raise
@@ -203,8 +204,7 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
     loader = config_loader(directories)
     try:
         tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
-        if directories:
-            _refuse_hydra_settings(tree.hydra, directories)
+        problems = _hydra_problems(tree.hydra, directories) if directories else []
         choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}
         defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults if list_files else []
         raw = OmegaConf.to_container(tree, resolve=False)
@@ -223,18 +223,19 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
     for default in defaults:
         if default.config_path and not default.config_path.startswith("hydra"):
             files.append(_locate(default.config_path, directories))
-    return Composed({str(key): value for key, value in config.items()}, choices, files)
+    return Composed({str(key): value for key, value in config.items()}, choices, files, problems)
 
 
-def _refuse_hydra_settings(node: Any, directories: list[Path]) -> None:
-    """Refuse people's YAML files that change Hydra's own settings: Hydra would execute the callbacks they name."""
+def _hydra_problems(node: Any, directories: list[Path]) -> list[str]:
+    """A problem if people's YAML files change Hydra's own settings: Hydra would execute the callbacks they name."""
     settings, expected = _hydra_settings(node), _hydra_defaults()
     changed = sorted(key for key in {*settings, *expected} if settings.get(key) != expected.get(key))
-    if changed:
-        names = ", ".join(f"hydra.{key}" for key in changed)
-        files = [file for directory in directories for file in sorted(directory.rglob("*.yaml")) if _names_hydra(file)]
-        where = f"{files[0]}: " if len(files) == 1 else ""
-        raise ConfigError(f"{where}{names} cannot be set in a YAML file: Hydra may execute what it names; remove it")
+    if not changed:
+        return []
+    names = ", ".join(f"hydra.{shown(key)}" for key in changed)
+    files = [file for directory in directories for file in sorted(directory.rglob("*.yaml")) if _names_hydra(file)]
+    where = f"{files[0]}: " if len(files) == 1 else ""
+    return [f"{where}{names} cannot be set in a YAML file: Hydra may execute what it names; remove it"]
 
 
 def _hydra_settings(node: Any) -> dict[str, Any]:
