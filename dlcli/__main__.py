@@ -1,7 +1,7 @@
 """The command ``dlcli``: runs one verb and turns every failure into one line and an exit code.
 
 Exit codes: 0 done; 1 failed while running, or a bug; 2 usage or configuration; 3 data, download or checkpoint;
-4 a loss that is not finite; 5 out of memory or disk; 128 + n ended by signal n.
+4 a loss that is not finite; 5 out of memory or disk; 6 some jobs of a sweep failed; 128 + n ended by signal n.
 """
 
 from __future__ import annotations

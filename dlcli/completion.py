@@ -61,7 +61,7 @@ def _continuations(before: list[str], current: str) -> Iterator[str]:
         yield from entries(positional[1], _directories(before)) if positional[1] in GROUPS else ()
     elif verb == "completion" and len(positional) == 1:
         yield from ("bash", "zsh", "fish")
-    elif verb in ("eval", "export", "predict", "sample") and len(positional) == 1:
+    elif verb == "compare" or (verb in ("eval", "export", "predict", "sample") and len(positional) == 1):
         yield from _runs(before)
     elif verb == "sample":
         yield from (f"{key}=" for key in SAMPLING)
@@ -71,7 +71,17 @@ def _continuations(before: list[str], current: str) -> Iterator[str]:
 
 def _positional(before: list[str]) -> list[str]:
     """The words that are neither options nor their values."""
-    with_value = {*OPTION_VALUES, *FOLDERS, *FILES, "--run-dir", "--port", "--status", "--older-than"}
+    with_value = {
+        *OPTION_VALUES,
+        *FOLDERS,
+        *FILES,
+        "--run-dir",
+        "--port",
+        "--status",
+        "--older-than",
+        "--plot",
+        "--metric",
+    }
     return [
         word
         for previous, word in zip(["", *before], before, strict=False)
@@ -125,10 +135,14 @@ def _directories(before: list[str]) -> list[Path]:
 
 def _runs(before: list[str]) -> Iterator[str]:
     from dlcli.run_records import LATEST, records
+    from dlcli.sweep_records import sweeps
 
     named = [*_value_of("--run-dir", before), *(word[8:] for word in before if word.startswith("run_dir="))]
-    known = records(Path(named[-1] if named else load_yaml(CONFIGS / "config.yaml")["run_dir"]))
+    folder = Path(named[-1] if named else load_yaml(CONFIGS / "config.yaml")["run_dir"])
+    known = records(folder)
     yield from (found.name for found in known)
+    if before[0] in ("compare", "runs") or before[-1] == "--resume":
+        yield from (sweep.name for sweep in sweeps(folder))
     if known:
         yield LATEST
 

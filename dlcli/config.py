@@ -29,6 +29,7 @@ class Composed:
     config: dict[str, Any]
     choices: dict[str, str | None]
     files: list[Path] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # found on the way, for ``compose`` to report with the others
 
 
 def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_files: bool = False) -> Composed:
@@ -48,6 +49,8 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
             raise ConfigError(f"{directory}: no such folder of configurations")
         if (directory / "config.yaml").exists():
             raise ConfigError(f"{directory / 'config.yaml'}: would replace dlcli's own defaults; rename or remove it")
+        if (directory / "hydra").exists():
+            raise ConfigError(f"{directory / 'hydra'}: would replace Hydra's own settings; rename or remove it")
     for entry in (entry for group in GROUPS for entry in catalogue.entries(group, directories).values()):
         if not entry.file.is_relative_to(catalogue.CONFIGS):
             entry.content()
@@ -56,13 +59,13 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
         # Report what is wrong with the options too, as far as the rest can be composed.
         try:
             composed = _compose_with_hydra(prepared, directories, list_files)
-            problems += check(composed.config, composed.choices, directories)
+            problems += [*composed.problems, *check(composed.config, composed.choices, directories)]
         except ConfigError as error:
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
     composed = _compose_with_hydra(prepared, directories, list_files)
     composed = _inspected(composed, prepared, directories, list_files)
-    problems = check(composed.config, composed.choices, directories)
+    problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
     if problems:
         raise ConfigError(problems)
     return composed
@@ -88,7 +91,7 @@ def _inspected(composed: Composed, overrides: list[str], directories: list[Path]
     try:
         found = inspect(composed.config["data"], requires)
     except DataError:
-        problems = check(composed.config, composed.choices, directories)
+        problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
         if problems:
             raise ConfigError(problems) from None
         raise
@@ -106,11 +109,9 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
     prepared, problems = [], []
     for text in overrides:
         label = shown(text)
-        if len(text) > MAX_OVERRIDE:
-            problems.append(f"'{label}': an override of {len(text):,} characters; expected at most {MAX_OVERRIDE:,}")
-            continue
-        if _depth(text) > MAX_DEPTH:
-            problems.append(f"'{label}': brackets nested too deeply; expected at most {MAX_DEPTH} levels")
+        problem = size_problem(text)
+        if problem:
+            problems.append(problem)
             continue
         try:
             override = parser.parse_override(text)
@@ -139,6 +140,15 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
     return prepared, problems
 
 
+def size_problem(text: str) -> str | None:
+    """Why an override is too long or too deep to be given to Hydra's grammar; None if it is not."""
+    if len(text) > MAX_OVERRIDE:
+        return f"'{shown(text)}': an override of {len(text):,} characters; expected at most {MAX_OVERRIDE:,}"
+    if _depth(text) > MAX_DEPTH:
+        return f"'{shown(text)}': brackets nested too deeply; expected at most {MAX_DEPTH} levels"
+    return None
+
+
 def _depth(text: str) -> int:
     """The most brackets that are open at once, whether or not they are quoted."""
     depth = deepest = 0
@@ -161,8 +171,8 @@ def _group_problem(group: str, value: Any, directories: list[Path]) -> str | Non
     return None
 
 
-def _loader(directories: list[Path]) -> Any:
-    """Hydra's reader of configurations over these folders and ours."""
+def config_loader(directories: Sequence[Path], *, ours: bool = True) -> Any:
+    """Hydra's reader of configurations over these folders, ours, and its own."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
     from hydra.core.plugins import Plugins
@@ -173,7 +183,8 @@ def _loader(directories: list[Path]) -> Any:
     search_path.append("hydra", "pkg://hydra.conf")
     for directory in directories:
         search_path.append("dlcli", f"checked://{directory}")
-    search_path.append("dlcli", f"file://{catalogue.CONFIGS}")
+    if ours:
+        search_path.append("dlcli", f"file://{catalogue.CONFIGS}")
     search_path.append("schema", "structured://")
     return ConfigLoaderImpl(config_search_path=search_path)
 
@@ -182,7 +193,7 @@ def _named_groups(overrides: list[str], directories: list[Path]) -> set[str]:
     """The groups whose choice somebody named: on the command line, or in an experiment or a data file."""
     from hydra.types import RunMode
 
-    defaults = _loader(directories).compute_defaults_list("config", overrides, RunMode.RUN)
+    defaults = config_loader(directories).compute_defaults_list("config", overrides, RunMode.RUN)
     return {key.partition("@")[0] for key in defaults.overrides.override_choices}
 
 
@@ -190,9 +201,10 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    loader = _loader(directories)
+    loader = config_loader(directories)
     try:
         tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
+        problems = _hydra_problems(tree.hydra, directories) if directories else []
         choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}
         defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults if list_files else []
         raw = OmegaConf.to_container(tree, resolve=False)
@@ -205,13 +217,45 @@ def _compose_with_hydra(overrides: list[str], directories: list[Path], list_file
     except RecursionError:
         raise ConfigError("a defaults list leads back to its own file; remove one of its entries") from None
     except Exception as error:  # Hydra and OmegaConf leak many types; their first line is the message
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(first_line(error)) from None
     assert isinstance(config, dict)
     files = []
     for default in defaults:
         if default.config_path and not default.config_path.startswith("hydra"):
             files.append(_locate(default.config_path, directories))
-    return Composed({str(key): value for key, value in config.items()}, choices, files)
+    return Composed({str(key): value for key, value in config.items()}, choices, files, problems)
+
+
+def _hydra_problems(node: Any, directories: list[Path]) -> list[str]:
+    """A problem if people's YAML files change Hydra's own settings: Hydra would execute the callbacks they name."""
+    settings, expected = _hydra_settings(node), _hydra_defaults()
+    changed = sorted(key for key in {*settings, *expected} if settings.get(key) != expected.get(key))
+    if not changed:
+        return []
+    names = ", ".join(f"hydra.{shown(key)}" for key in changed)
+    files = [file for directory in directories for file in sorted(directory.rglob("*.yaml")) if _names_hydra(file)]
+    where = f"{files[0]}: " if len(files) == 1 else ""
+    return [f"{where}{names} cannot be set in a YAML file: Hydra may execute what it names; remove it"]
+
+
+def _hydra_settings(node: Any) -> dict[str, Any]:
+    """Hydra's section of a composed tree, without what it notes down about this composition."""
+    from omegaconf import OmegaConf
+
+    settings: Any = OmegaConf.to_container(node, resolve=False)
+    settings["job"] = {key: value for key, value in settings["job"].items() if key in ("chdir", "env_set", "env_copy")}
+    return {key: value for key, value in settings.items() if key not in ("runtime", "overrides")}
+
+
+@cache
+def _hydra_defaults() -> dict[str, Any]:
+    from hydra.types import RunMode
+
+    return _hydra_settings(config_loader([], ours=False).load_configuration(None, [], run_mode=RunMode.RUN).hydra)
+
+
+def _names_hydra(file: Path) -> bool:
+    return "hydra" in file.read_text(encoding="utf-8", errors="replace")
 
 
 @cache
@@ -256,12 +300,12 @@ def _refuse_resolvers(value: Any, path: str = "") -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """The message of one of Hydra's or OmegaConf's exceptions, with the option that it is about, if it knows."""
     if isinstance(error, ConfigError):
         return error.problems[0]
     if isinstance(error.__cause__, ConfigError) or (not str(error) and error.__cause__):
-        return _first_line(error.__cause__)
+        return first_line(error.__cause__)
     text = shown(str(error).split("\n")[0].strip() or type(error).__name__, 120)
     key = shown(getattr(error, "full_key", None) or "")
     return text if not key or key in text else f"{key}: {text}"

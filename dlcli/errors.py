@@ -40,6 +40,12 @@ class ResourceError(DlcliError):
     exit_code = 5
 
 
+class SweepError(DlcliError):
+    """Some jobs of a sweep failed; the others are finished."""
+
+    exit_code = 6
+
+
 class Interrupted(DlcliError):
     """The run was stopped by a signal, after its state was saved. Exit code 128 + the signal's number."""
 

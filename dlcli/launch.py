@@ -91,11 +91,11 @@ def join(
 def _open(
     composed: Composed, group: Group | None, command: str, plugins: Sequence[str], quiet: bool, resume: Path | None
 ) -> Run:
-    from dlcli import run
+    from dlcli import start
 
     if resume is not None:
-        return run.resume(resume, composed, plugins=plugins, quiet=quiet, group=group)
-    return run.start(composed, command=command, plugins=plugins, quiet=quiet, group=group)
+        return start.resume(resume, composed, plugins=plugins, quiet=quiet, group=group)
+    return start.start(composed, command=command, plugins=plugins, quiet=quiet, group=group)
 
 
 class Launch:

@@ -151,6 +151,8 @@ class Server:
     def close(self) -> None:
         """Kill the jobs that still run, and end the server."""
         with self._lock:
+            if not self._started:  # it may still be importing, and has nothing to end
+                self._process.kill()
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_WR)
             end = time.monotonic() + END_SECONDS

@@ -117,6 +117,18 @@ def process_record() -> dict[str, Any]:
     return {"pid": os.getpid(), "pid_started": psutil.Process().create_time(), "host": socket.gethostname()}
 
 
+def new_directory(parent: Path, name: str) -> Path:
+    """Create ``parent/name``, or ``parent/name-2`` and so on if another process was faster."""
+    for number in range(1, 10_000):
+        candidate = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            continue
+        return candidate
+    raise ConfigError(f"run_dir={parent}: no free name for {name}")
+
+
 def _some(names: list[str], most: int = 4) -> str:
     """The latest few of many names."""
     shown = ", ".join(names[-most:])

@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from dlcli.cli import completion, data, doctor, evaluate, export, predict, runs, sample, show, tensorboard, train
+from dlcli.cli import (
+    compare,
+    completion,
+    data,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    runs,
+    sample,
+    show,
+    tensorboard,
+    train,
+)
 from dlcli.cli import list as list_verb
 from dlcli.errors import ConfigError, suggestion
 
@@ -64,6 +77,7 @@ app.command("export", epilog=export.EXAMPLE)(export.export)
 app.command("list", epilog=list_verb.EXAMPLE)(list_verb.list_choices)
 app.command("show", epilog=show.EXAMPLE)(show.show)
 app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)

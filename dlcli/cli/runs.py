@@ -10,6 +10,8 @@ import typer
 from dlcli.cli.options import AsJson, RunDir, run_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from dlcli.run_records import Record
 
 EXAMPLE = """\b
@@ -31,42 +33,57 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.callback(invoke_without_command=True)
 def runs(ctx: typer.Context, run_dir: RunDir = None, as_json: AsJson = False) -> None:
-    """List the runs; or delete some with rm and prune."""
+    """List the runs; or delete some with rm and prune.
+
+    Sweeps come first, with their runs below them.
+    """
     ctx.obj = run_dir
     if ctx.invoked_subcommand is not None:
         return
     from dlcli.cli.table import table
     from dlcli.run_records import records
+    from dlcli.sweep_records import sweeps
 
     folder = run_folder(run_dir)
-    found = records(folder)
+    found = [(path, path.name, records(path)) for path in sweeps(folder)]
+    found.append((folder, "", records(folder)))
     if as_json:
         import json
 
-        print(json.dumps([_as_json(record) for record in found], indent=2, ensure_ascii=False))
-    elif not found:
+        listed = [{**_as_json(record), "sweep": sweep or None} for _, sweep, inside in found for record in inside]
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
+    elif not any(inside for _, _, inside in found):
         print(f"no runs in {folder}; begin one with 'dlcli train'")
     else:
         header = ("run", "data", "model", "best", "steps", "time", "size", "status")
-        print(table([_row(record) for record in found], header, right=(4, 5, 6)))
+        rows: list[tuple[str, ...]] = []
+        for path, sweep, inside in found:
+            rows += [_sweep_row(path)] if sweep else []
+            rows += [(f"  {row[0]}" if sweep else row[0], *row[1:]) for row in map(_row, inside)]
+        print(table(rows, header, right=(4, 5, 6)))
 
 
 @app.command("rm", epilog=EXAMPLE_RM)
 def remove(
     ctx: typer.Context,
-    run: Annotated[list[str], typer.Argument(help="A path, a unique prefix of a name, or latest.")],
+    run: Annotated[list[str], typer.Argument(help="A path, a unique prefix of a name (also a sweep's), latest.")],
     yes: Yes = False,
     run_dir: RunDir = None,
 ) -> None:
     """Delete runs."""
     from dlcli.errors import ConfigError
-    from dlcli.run_records import find, record
+    from dlcli.run_records import find, record, records
+    from dlcli.sweep_records import find_sweep
 
     folder = run_folder(run_dir or ctx.obj)
     problems, found = [], {}
     for text in run:
         try:
-            chosen = record(find(text, folder))
+            sweep = find_sweep(text, folder)
+            for inside in records(sweep) if sweep is not None else []:
+                if inside.status == "running":
+                    problems.append(_running(inside))
+            chosen = record(sweep if sweep is not None else find(text, folder))
             if chosen.status == "running":
                 problems.append(_running(chosen))
             found[chosen.directory] = chosen
@@ -183,6 +200,19 @@ def _row(record: Record) -> tuple[str, ...]:
         format_size(record.size()),
         record.status,
     )
+
+
+def _sweep_row(folder: Path) -> tuple[str, ...]:
+    """A sweep's line: how many of its jobs are done."""
+    from dlcli.errors import DataError
+    from dlcli.sweep_records import read_jobs
+
+    try:
+        jobs = read_jobs(folder)
+    except DataError:
+        return (folder.name, "", "", "", "", "", "", "damaged")
+    done = sum(job.status == "finished" for job in jobs)
+    return (folder.name, "", "", "", "", "", "", f"{done} of {len(jobs)} finished")
 
 
 def _as_json(record: Record) -> dict[str, Any]:

@@ -16,7 +16,8 @@ EXAMPLE = """\b
 Examples:
   dlcli train model=lstm data=shakespeare
   dlcli train data=fashion_mnist optimizer.lr=3e-3 trainer.max_epochs=5
-  dlcli train --resume latest trainer.max_steps=4000"""
+  dlcli train --resume latest trainer.max_steps=4000
+  dlcli train -m model=lstm,gru optimizer.lr=1e-3,3e-3 seed=0,1,2"""
 
 RESUMABLE = frozenset(
     f"trainer.{key}"
@@ -33,8 +34,11 @@ def train(
     overrides: Overrides = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Continue a run (path, prefix or latest).", show_default=False),
+        typer.Option(metavar="RUN", help="Continue a run or a sweep (path, prefix or latest).", show_default=False),
     ] = None,
+    multirun: Annotated[
+        bool, typer.Option("--multirun", "-m", help="A sweep: a run for every combination of the values named.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, try one batch, write nothing.")] = False,
     config_dir: ConfigDir = None,
     plugin: Plugin = None,
@@ -48,14 +52,47 @@ def train(
     arguments: dict[str, Any] = {"config_dirs": config_dir or [], "plugins": plugin or [], "quiet": quiet}
     if resume is not None:
         from dlcli.run_records import find
+        from dlcli.sweep_records import find_sweep
 
         if dry_run:
             raise ConfigError("--dry-run tries a new configuration; leave out --resume")
+        sweep = find_sweep(resume, run_folder(run_dir))
+        if sweep is not None:
+            _resume_sweep(sweep, overrides or [], **arguments)
+            return
+        if multirun:
+            raise ConfigError(f"--resume {resume}: not a sweep; leave out -m")
         resume_run(find(resume, run_folder(run_dir)), overrides or [], **arguments).train()
+    elif multirun:
+        _sweep(overrides or [], command=command, dry_run=dry_run, **arguments)
     elif dry_run:
         _dry_run(prepare(overrides or [], **arguments))
     else:
         start_run(overrides or [], command=command, **arguments).train()
+
+
+def _sweep(
+    overrides: list[str], *, command: str, dry_run: bool, config_dirs: list[Path], plugins: list[str], quiet: bool
+) -> None:
+    """Every job composed and checked, then run; with ``dry_run``, listed."""
+    from dlcli import sweep
+
+    directories = search_path(config_dirs, plugins)
+    if not dry_run:
+        sweep.start(overrides, directories=directories, plugins=plugins, command=command, quiet=quiet)
+        return
+    jobs = sweep.plan(overrides, directories)
+    for number, job in enumerate(jobs):
+        print(f"job {number}  {' '.join(job)}")
+    print(f"{len(jobs)} jobs are well composed; nothing was trained and nothing was written")
+
+
+def _resume_sweep(
+    folder: Path, overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool
+) -> None:
+    from dlcli import sweep
+
+    sweep.resume(folder, overrides, directories=search_path(config_dirs, plugins), plugins=plugins, quiet=quiet)
 
 
 def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:

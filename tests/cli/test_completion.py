@@ -101,6 +101,11 @@ def test_runs(make_run, tmp_path):
     assert candidates(["train", "--resume", "ls"]) == ["lstm-a"]
     assert candidates(["train", "init_from=g"]) == ["init_from=gru-b"]
     assert candidates(["runs", "rm", "g"]) == ["gru-b"]
+    (tmp_path / "here" / "runs" / "sweep-1").mkdir()
+    (tmp_path / "here" / "runs" / "sweep-1" / "sweep.json").write_text("{}")
+    assert candidates(["train", "--resume", "s"]) == candidates(["runs", "rm", "s"]) == ["sweep-1"]
+    assert candidates(["compare", "gru-b", "l"]) == ["latest", "lstm-a"]
+    assert candidates(["eval", "s"]) == []
     assert candidates(["runs", "--run-dir", str(tmp_path / "elsewhere"), "rm", ""]) == ["latest", "other"]
     assert candidates(["runs", "prune", "--status", "f"]) == ["failed", "finished"]
     assert candidates(["eval", "latest", "--split", "v"]) == ["val"]

@@ -201,6 +201,7 @@ def test_an_encrypted_archive_is_refused(tmp_path):
         (gzip.compress(b"no archive at all " * 100), "damaged or incomplete"),
         (b"\xfd7zXZ\x00" + bytes(100), "damaged or incomplete"),
     ],
+    ids=["empty", "text", "zip", "gzip", "text in gzip", "xz"],
 )
 def test_what_is_no_archive_is_said(tmp_path, content, message):
     (tmp_path / "a").write_bytes(content)
