@@ -114,6 +114,7 @@ def outcome(directory: Path) -> dict[str, Any]:
     state = checkpoint.load(directory / "last.pt")
     for key in ("seconds", "offsets"):
         del state["loop"][key]
+    state["loop"]["latest"] = {k: v for k, v in state["loop"]["latest"].items() if not k.endswith("per_second")}
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     kept = [{k: v for k, v in line.items() if k != "time" and not k.endswith("per_second")} for line in lines]
     best = checkpoint.load(directory / "best.pt")
