@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,8 +20,17 @@ TOP_LEVEL: dict[str, Any] = {
 }
 
 
-def check(config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]) -> list[str]:
-    """Problems of a composed configuration, one line each; an empty list if there are none."""
+EVALUATED = ("model", "data", "task")
+"""The groups that matter when saved weights are measured or sampled from."""
+
+
+def check(
+    config: Mapping[str, Any],
+    choices: Mapping[str, str | None],
+    directories: list[Path],
+    groups: Collection[str] = tuple(REGISTRIES),
+) -> list[str]:
+    """Problems of a composed configuration (of its ``groups`` only), one line each; an empty list if there are none."""
     problems = []
     for key, value in config.items():
         problems += _private_problems(key, value)
@@ -36,15 +45,15 @@ def check(config: Mapping[str, Any], choices: Mapping[str, str | None], director
     ]
     broken = set()
     for group in REGISTRIES:
-        found = group_problems(group, config.get(group))
+        found = group_problems(group, config.get(group)) if group in groups else []
         if found:
             problems += found
             broken.add(group)
     if not broken & {"model", "data", "task"}:
         problems += _fit_problems(config, choices, directories)
-    if not broken & {"trainer", "task", "data"}:
+    if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
-    if not broken & {"trainer", "task", "scheduler"}:
+    if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
         problems += _cadence_problems(config)
     return problems
 

@@ -16,6 +16,8 @@ from dlcli.errors import ConfigError, DataError, shown, suggestion
 from dlcli.inspection import inspector
 from dlcli.registry import TASKS
 
+PATHS = ("data.path", "data.labels", "run_dir", "init_from")
+"""Options whose values are taken as typed, so that spaces, accents and commas in a path need no second quotes."""
 EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"
 MAX_OVERRIDE = 2_000  # characters; Hydra's grammar takes a second for twice as many
 MAX_KEY = 200  # characters
@@ -113,6 +115,7 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
         if problem:
             problems.append(problem)
             continue
+        text = _quoted_path(text)
         try:
             override = parser.parse_override(text)
         except Exception:
@@ -138,6 +141,32 @@ def _prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[st
         else:
             prepared.append("++" + text.lstrip("+"))
     return prepared, problems
+
+
+def _quoted_path(text: str) -> str:
+    """An override of a path with the value in quotes, unless it is quoted, empty, null or an interpolation already."""
+    key, equals, value = text.partition("=")
+    if not equals or key.lstrip("+") not in PATHS or value in ("", "null", "???") or value[0] in "'\"" or "${" in value:
+        return text
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def fill_missing(config: dict[str, Any], choices: Mapping[str, str | None], directories: Iterable[Path]) -> list[str]:
+    """Give a saved configuration the options that its entries have gained since; returns their names.
+
+    A run that was saved by an earlier version stays usable: the default of a new option is what held before it.
+    """
+    filled = []
+    for group, section in config.items():
+        entry = catalogue.entries(group, directories).get(choices.get(group) or "") if group in GROUPS else None
+        if entry is None or not isinstance(section, dict):
+            continue
+        for key, value in entry.content().items():
+            if key not in section:
+                section[key] = value
+                filled.append(f"{group}.{key}")
+    return filled
 
 
 def size_problem(text: str) -> str | None:
@@ -344,7 +373,10 @@ def change_group_values(
     """
     changed = copy.deepcopy(dict(config))
     choices: dict[str, str | None] = {}
-    values = parse_values(overrides)
+    values = parse_values(overrides, PATHS)
+    for key in values:
+        if key.partition(".")[0] not in ("data", "task"):
+            raise ConfigError(f"'{shown(key)}' has no effect on saved weights; data and task options can change")
     for key in [key for key in values if key in changed and key in GROUPS]:
         problem = _group_problem(key, values[key], list(directories))
         if problem:

@@ -61,6 +61,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
+FilePath = Annotated[str, MinLen(1)]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
@@ -76,6 +77,7 @@ NAMES: dict[str, Any] = {
     "Count": Count,
     "Natural": Natural,
     "Seed": Seed,
+    "FilePath": FilePath,
     "PositiveFloat": PositiveFloat,
     "NonNegativeFloat": NonNegativeFloat,
     "Probability": Probability,

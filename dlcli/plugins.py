@@ -41,6 +41,12 @@ def _add(name: str) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.resolve().glob("*.py") if file.stem != "__init__")
         directories = _config_directories(path.resolve())
+        loose = sorted(path.glob("*.yaml"))
+        if loose and not directories:
+            raise ConfigError(
+                f"--plugin {name}: {loose[0].name} is not in a group's folder; move it, for example to "
+                f"{path / 'model' / loose[0].name}"
+            )
         if not files and not directories:
             raise ConfigError(f"--plugin {name}: the folder holds neither Python files nor a folder such as model/")
         for file in files:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-PLAIN_INTERVAL = 5.0  # seconds between plain log lines
 BAR_INTERVAL = 0.1  # seconds between updates of the bar
 
 
@@ -22,7 +21,6 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._reported = 0.0
-        self._printed_at = 0.0
         self._step = 0
         self._metric = ""  # the monitored one, at its latest evaluation
 
@@ -58,9 +56,9 @@ class Progress:
                 self._bar.update(self._task, completed=step)
 
     def report(self, step: int, epoch: int, values: Mapping[str, float], rate: float | None) -> None:
-        """Values were logged."""
+        """Values were logged, in epoch ``epoch`` (counted from 1)."""
         loss = values.get("train/loss")
-        parts = [f"epoch {epoch + 1}"]
+        parts = [f"epoch {epoch}"]
         if loss is not None:
             parts.append(f"loss {loss:.4f}")
         if self._metric:
@@ -70,10 +68,7 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note="  ".join(parts))
         elif not self.quiet:
-            now = time.perf_counter()
-            if now - self._printed_at >= PLAIN_INTERVAL:
-                self._printed_at = now
-                print(f"step {step}/{self.total or '?'}  {'  '.join(parts)}", flush=True)
+            print(f"step {step}/{self.total or '?'}  {'  '.join(parts)}", flush=True)
 
     def evaluated(self, step: int, split: str, values: Mapping[str, float], monitored: str) -> None:
         """A split was measured; ``monitored`` is the metric that decides which weights are the best."""

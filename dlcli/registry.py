@@ -179,6 +179,7 @@ _plugin_files: list[tuple[Path, str]] = []
 
 def add_plugin_file(file: Path, module: str) -> None:
     """Let every registry look into this Python file too; ``module`` is the name that it is imported by when needed."""
+    _parse(file)  # a mistake in a plug-in is said even if nothing of it is used
     if (file, module) not in _plugin_files:
         _plugin_files.append((file, module))
 

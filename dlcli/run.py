@@ -29,6 +29,12 @@ from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
 from dlcli.trainers.evaluation import converted, evaluate, scalars
 
+BOOKKEEPING = {
+    *("run_dir", "init_from", "layers", "task.sample", "trainer.monitor", "trainer.keep_top", "trainer.device"),
+    *("trainer.eval_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.process_timeout"),
+    *("trainer.limit_eval_batches", "trainer.on_nonfinite", "trainer.deterministic"),
+}
+"""Options that TensorBoard's table of hyper-parameters leaves out."""
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "Cannot allocate memory")
 
 
@@ -190,6 +196,8 @@ class Run:
                 return
             state["rng_of_others"] = states[1:]
         checkpoint.save(self.directory / f"{name}.pt", state, keep_previous=name == "last")
+        if name == "last":
+            self._write_summary()  # so that a run that is killed later is listed with what it reached
 
     def load_checkpoint(self) -> dict[str, Any]:
         assert self.directory is not None
@@ -336,9 +344,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options as ``group.key``, lists as text."""
+    """Nested options as ``group.key``, lists as text; without nulls and without what changes no result."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
+        if value is None or f"{prefix}{key}" in BOOKKEEPING:
+            continue
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:

@@ -82,8 +82,10 @@ def status(summary: dict[str, Any] | None) -> str:
     return str(summary["status"])
 
 
-def find(text: str, run_dir: Path) -> Path:
+def find(text: str, run_dir: Path, *, trained: bool = False) -> Path:
     """The folder of the run that ``text`` names: a path, a run's name, a unique prefix of one, or ``latest``.
+
+    With ``trained``, the latest is the latest that has a checkpoint.
 
     Raises:
         ConfigError: no such run, an ambiguous prefix, or a folder that is not a run.
@@ -99,7 +101,8 @@ def find(text: str, run_dir: Path) -> Path:
     if not known:
         raise ConfigError(f"no run '{text}': there are no runs in {run_dir}; begin one with 'dlcli train'")
     if text == LATEST:
-        return known[-1].directory
+        having = [run for run in known if any((run.directory / name).exists() for name in ("best.pt", "last.pt"))]
+        return (having if trained and having else known)[-1].directory
     names = [found.name for found in known]
     matching = [name for name in names if text and name.startswith(text)]
     if len(matching) == 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
 from dlcli.catalogue import load_yaml
-from dlcli.check import check
-from dlcli.config import change_group_values
+from dlcli.check import EVALUATED, check
+from dlcli.config import change_group_values, fill_missing
 from dlcli.data.base import DataModule
 from dlcli.data.text import Vocabulary
 from dlcli.errors import ConfigError, DataError
@@ -55,14 +56,20 @@ class SavedRun:
             DataError: a missing or damaged file, or weights of another model.
         """
         self.directory = directory
+        self.which = which  # of the checkpoints, once one is loaded
         self.record = read_json(directory / "spec.json")
         saved = load_yaml(directory / "config.yaml")
         if not isinstance(saved, dict):
             raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
         self.config, changed = change_group_values(saved, overrides, directories)
-        self.changed = self.config["data"] != saved.get("data")
+        self.saved_data: dict[str, Any] = saved.get("data", {})
+        ignored = {"batch_size"}  # which changes no example
+        self.changed = {k: v for k, v in self.config["data"].items() if k not in ignored} != {
+            k: v for k, v in self.saved_data.items() if k not in ignored
+        }
         self.choices: dict[str, str | None] = {**self.record["choices"], **changed}
-        problems = check(self.config, self.choices, list(directories))
+        fill_missing(self.config, self.choices, directories)
+        problems = check(self.config, self.choices, list(directories), EVALUATED)
         if problems:
             raise ConfigError(problems + self._plugin_hint(problems))
         self.spec = spec_from(self.record["sizes"])
@@ -110,6 +117,10 @@ class SavedRun:
         if not self.changed:
             remedy = "name the data to evaluate on, for example data=…"
             check_fingerprint(self.record["fingerprint"], data, label, self.directory, remedy)
+        elif self.record["fingerprint"] == data.fingerprint and self.config["data"]["name"] == self.saved_data["name"]:
+            logging.getLogger("dlcli").warning(
+                "these are the run's own data with other options: examples that it was trained on may be among them"
+            )
         elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
             raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
@@ -143,10 +154,13 @@ class SavedRun:
         return Predictions(inputs, data.identity, self.task, self.model, self.device, dtype)
 
     def _load(self, which: str) -> dict[str, Any]:
+        if which not in ("best", "last"):
+            if not Path(which).is_file():
+                raise ConfigError(f"--checkpoint {which}: expected best, last or the path of a checkpoint")
+            return checkpoint.load(Path(which))
+        self.which = which if which == "last" or (self.directory / "best.pt").exists() else "last"
         if which == "last":
             return checkpoint.load_latest(self.directory)[0]
-        if which != "best":
-            return checkpoint.load(Path(which))
         best = self.directory / "best.pt"
         return checkpoint.load(best) if best.exists() else checkpoint.load_latest(self.directory)[0]
 

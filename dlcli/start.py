@@ -15,7 +15,7 @@ from dlcli import __version__, checkpoint, runtime
 from dlcli.config import Composed
 from dlcli.data.text import Vocabulary
 from dlcli.distributed import Group
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, DataError
 from dlcli.run import Run, check_fingerprint
 from dlcli.run_records import new_directory, process_record, read_json, write_json, write_text
 from dlcli.tracking import Tracker
@@ -35,14 +35,7 @@ def start(
     Raises:
         ConfigError: the run folder cannot be written, or parts do not fit. DataError: the data cannot be had.
     """
-    parent = Path(composed.config["run_dir"]).expanduser()
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        writable = os.access(parent, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise ConfigError(f"run_dir={parent}: cannot be written to; choose another folder with run_dir=…")
+    parent = run_folder(composed)
     run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     if composed.config["init_from"] is not None:
         run.say(initialise_from(run.model, composed.config["init_from"], parent))
@@ -51,6 +44,7 @@ def start(
         if not group.main:
             run.directory = group.broadcast(None)
             return run
+    parent.mkdir(parents=True, exist_ok=True)
     label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
     run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
     write_text(run.directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
@@ -112,8 +106,12 @@ def resume(
     state, note = None, None
     if begun:
         state, _, note = checkpoint.load_latest(directory)
+    else:
+        note = f"{directory.name} has no checkpoint yet: it begins at its first step"
     run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     record = read_json(directory / "spec.json")
+    if state is not None and state.get("fingerprint") != record["fingerprint"]:
+        raise DataError(f"{directory.name}: its checkpoint belongs to a run on other data; put its own back")
     check_fingerprint(record["fingerprint"], run.data, run.data_label, directory, "start a new run")
     if state is None and run.config["init_from"] is not None:
         run.say(initialise_from(run.model, run.config["init_from"], directory.parent))
@@ -128,3 +126,16 @@ def resume(
     write_text(directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
+
+
+def run_folder(composed: Composed) -> Path:
+    """The folder that will hold the run; nothing is made yet.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    parent = Path(composed.config["run_dir"]).expanduser()
+    present = next((folder for folder in [parent, *parent.absolute().parents] if folder.exists()), parent)
+    if not present.is_dir() or not os.access(present, os.W_OK):
+        raise ConfigError(f"run_dir={parent}: cannot be written to; choose another folder with run_dir=…")
+    return parent

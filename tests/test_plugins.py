@@ -124,9 +124,16 @@ def test_a_plugin_that_fails_to_import_is_named(tmp_path: Path) -> None:
 def test_a_plugin_with_a_syntax_error_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine", "unreadable")
     (folder / "unreadable.py").write_text('@MODELS.register("unreadable")\nclass Broken(:\n')
-    directories = plugins.load([str(folder)])
-    with pytest.raises(ConfigError, match=r"unreadable.py"):
-        compose(["data=digits", "model=unreadable"], directories)
+    with pytest.raises(ConfigError, match=r"plug-in \S+unreadable.py: invalid syntax"):
+        plugins.load([str(folder)])
+
+
+def test_a_yaml_file_outside_a_group_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    folder = write(tmp_path / "mine", "loose")
+    (folder / "model" / "loose.yaml").rename(folder / "loose.yaml")
+    (folder / "model").rmdir()
+    with pytest.raises(ConfigError, match=r"loose.yaml is not in a group's folder; move it, .*model/loose"):
+        plugins.load([str(folder)])
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:

@@ -19,10 +19,17 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="data",
     help="List, inspect, fetch and verify data sets.\n\nExample: dlcli data info fashion_mnist --preview",
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
 )
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set, as 'dlcli data list' names it.")]
+
+
+@app.callback()
+def data(context: typer.Context) -> None:
+    """List, inspect, fetch and verify data sets."""
+    if context.invoked_subcommand is None:
+        list_data()
 
 
 @app.command("list", epilog="Example: dlcli data list")

@@ -31,7 +31,7 @@ def evaluate(
     from dlcli import runtime
     from dlcli.run_records import find
 
-    directory = find(run, run_folder(run_dir))
+    directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
     runtime.prepare_environment()
     from dlcli.saved_run import SavedRun
@@ -39,10 +39,10 @@ def evaluate(
     saved = SavedRun(directory, which=checkpoint, overrides=overrides or [], directories=directories, device=device)
     metrics = saved.evaluate(split)
     if as_json:
-        record = {"run": directory.name, "checkpoint": checkpoint, "step": saved.step, "split": split}
+        record = {"run": directory.name, "checkpoint": saved.which, "step": saved.step, "split": split}
         print(json.dumps({**record, "data_source": saved.data.source, "metrics": metrics}))
         return
     source = "" if saved.data.source != "stand-in" else "  (stand-in text, not the real one)"
-    print(f"{directory.name}  {checkpoint} weights (step {saved.step:,})  {split} of {saved.choices['data']}{source}")
+    print(f"{directory.name}  {saved.which} weights (step {saved.step:,})  {split} of {saved.choices['data']}{source}")
     for name, value in metrics.items():
         print(f"  {name:<20} {value:>12.4f}")

@@ -42,7 +42,7 @@ def export(
         raise ConfigError(f"{given}; expected --format safetensors or --format onnx")
     if output.is_dir():
         raise ConfigError(f"--output {output}: is a folder; name a file in it")
-    directory = find(run, run_folder(run_dir))
+    directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
     runtime.prepare_environment()
     from dlcli import export as formats

@@ -45,7 +45,7 @@ def predict(
     chosen = file_format or output.suffix.lstrip(".").lower()
     if chosen not in FORMATS:
         raise ConfigError(f"--output {output}: its suffix is not .csv or .jsonl; name it so, or add --format csv|jsonl")
-    directory = find(run, run_folder(run_dir))
+    directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
     source = source.expanduser()
     if not source.exists():

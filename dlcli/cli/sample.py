@@ -36,7 +36,7 @@ def sample(
     from dlcli.config import parse_values
     from dlcli.run_records import find
 
-    directory = find(run, run_folder(run_dir))
+    directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
     given = parse_values(options or [], text_keys=("prompt",))
     runtime.prepare_environment()

@@ -99,11 +99,16 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
     """Compose and check, then build a run that writes nothing. Imports torch only when the check has passed."""
     from dlcli import runtime
     from dlcli.config import compose
+    from dlcli.run_records import find
 
     composed = compose(overrides, search_path(config_dirs, plugins))
     runtime.prepare_environment()
+    from dlcli import start
     from dlcli.run import Run
 
+    parent = start.run_folder(composed)
+    if composed.config["init_from"] is not None:
+        find(composed.config["init_from"], parent)
     return Run(composed, plugins=plugins, quiet=quiet)
 
 
@@ -122,7 +127,7 @@ def resume_run(
     """Open a run to continue it, with other budgets if the overrides say so."""
     from dlcli.catalogue import load_yaml
     from dlcli.check import check
-    from dlcli.config import Composed, change_values
+    from dlcli.config import Composed, change_values, fill_missing
     from dlcli.launch import begin
     from dlcli.run_records import read_json
     from dlcli.run_records import record as record_of
@@ -136,6 +141,7 @@ def resume_run(
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
     config = change_values(saved, overrides, RESUMABLE)
     record = read_json(directory / "spec.json")
+    fill_missing(config, record["choices"], directories)
     problems = check(config, record["choices"], directories)
     if problems:
         if record["plugins"] and any("is not registered" in problem for problem in problems):

@@ -29,7 +29,7 @@ from dlcli.data.csv_target import Target, open_own_table, require_columns, targe
 from dlcli.data.delimited import read_rows
 from dlcli.data.table_encoding import TableEncoding, fit
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, Fraction, Ge, Natural, Probability
+from dlcli.hyperparameters import Count, FilePath, Fraction, Ge, Natural, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
 
@@ -60,7 +60,7 @@ class CsvTable(TensorData):
     def __init__(
         self,
         *,
-        path: str,
+        path: FilePath,
         target: str,
         target_type: Literal["auto", "number", "class"],
         batch_size: Count,

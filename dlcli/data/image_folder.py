@@ -22,7 +22,7 @@ from dlcli.data.download import sha256_of, writable_cache
 from dlcli.data.images import pixel_statistics
 from dlcli.data.pixel_cache import decoded
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, Gt, Lt, Natural, Probability
+from dlcli.hyperparameters import Count, FilePath, Gt, Lt, Natural, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
 
@@ -57,7 +57,7 @@ class ImageFolder(TensorData):
     def __init__(
         self,
         *,
-        path: str,
+        path: FilePath,
         labels: str | None,
         size: Count,
         resize: Literal["squash", "crop", "pad"],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from dlcli.data.text import Corpus, TextData, Vocabulary, decode_utf8, fingerprint_of
 from dlcli.errors import DataError
-from dlcli.hyperparameters import Count, Gt, Lt, Probability
+from dlcli.hyperparameters import Count, FilePath, Gt, Lt, Probability
 from dlcli.registry import DATA
 
 
@@ -19,7 +19,7 @@ class TextFile(TextData):
         self,
         vocabulary: Vocabulary | None = None,
         *,
-        path: str,
+        path: FilePath,
         sequence_length: Count,
         batch_size: Count,
         val_fraction: Annotated[float, Gt(0), Lt(1)],
@@ -50,6 +50,8 @@ def read(path: Path) -> Corpus:
         raise DataError(f"{path}: the folder holds no .txt file; give data.path a text file or a folder of them")
     contents, texts = [], []
     for file in files:
+        if file.exists() and not file.is_file():
+            raise DataError(f"{file}: not a regular file; give data.path a text file or a folder of .txt files")
         try:
             contents.append(file.read_bytes())
         except FileNotFoundError:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlcli import runtime
-from dlcli.errors import NonFiniteError
+from dlcli.errors import ConfigError, DataError, NonFiniteError
 from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
 from dlcli.trainers.base import RunContext
@@ -107,6 +107,10 @@ class MinibatchTrainer:
         self.loop = Loop()
         if run.resume_state is not None:
             self._restore(run.resume_state)
+            if self.loop.step > total:
+                raise ConfigError(
+                    f"the run is at step {self.loop.step:,} already, more than its new budget of {total:,}"
+                )
         self.tensors: list[tuple[int, dict[str, Tensor]]] = []  # values on the device, by step, not read yet
         self.rollbacks = 0
         saved = self.loop.step if run.resume_state is not None else -1
@@ -284,7 +288,7 @@ class MinibatchTrainer:
         self.loop.latest = means
         values = {f"train/{name}": value for name, value in means.items()}
         run.log(step, values)
-        run.progress.report(step, self.loop.epoch, values, rate)
+        run.progress.report(step, self.loop.epoch + (self.loop.position > 0), values, rate)
 
     def _evaluate(self, step: int) -> None:
         """Measure the validation split, show samples, and save ``best.pt`` if the monitored metric is the best yet."""
@@ -345,7 +349,10 @@ class MinibatchTrainer:
             carry = loop.carry if self.group is None else self.group.carry_part(loop.carry)
             loop.carry = tuple(tensor.to(self.run.device) for tensor in carry)
         self.loop = loop
-        self.stepper.load_state_dict(state, loop.step)
+        try:
+            self.stepper.load_state_dict(state, loop.step)
+        except (RuntimeError, ValueError, KeyError):
+            raise DataError("the checkpoint is that of another model or optimizer; put the run's own back") from None
         self.run.restore_random_state(state)
 
 

@@ -86,6 +86,60 @@ def test_resume_continues_to_the_new_budget(capsys: pytest.CaptureFixture[str]) 
     assert json.loads((directory / "summary.json").read_text())["steps"] == 30
 
 
+def test_resume_below_the_step_that_was_reached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["train", "--resume", "latest", "trainer.max_steps=5"]) == 2
+    assert "the run is at step 20 already, more than its new budget of 5" in last_error(capsys)
+
+
+def test_resume_with_another_runs_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "run_dir=a", "--quiet"]) == 0
+    assert run([*DIGITS, "run_dir=b", "model.hidden_sizes=[3]", "--quiet"]) == 0
+    (one,), (other,) = Path("a").iterdir(), Path("b").iterdir()
+    (one / "last.pt").write_bytes((other / "last.pt").read_bytes())
+    assert run(["train", "--resume", str(one), "trainer.max_steps=30"]) == 3
+    assert "the checkpoint is that of another model or optimizer" in last_error(capsys)
+
+
+def test_runs_of_a_version_without_an_option_stay_usable() -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    (directory,) = Path("runs").iterdir()
+    config = directory / "config.yaml"
+    lines = [line for line in config.read_text().splitlines() if "sync_batch_norm" not in line]
+    config.write_text("\n".join(lines) + "\n")
+    assert run(["eval", "latest"]) == 0
+    assert run(["train", "--resume", "latest", "trainer.max_steps=30", "--quiet"]) == 0
+
+
+@pytest.mark.parametrize("name", ["a book.txt", "mein büchlein.txt", "it's.txt", "a,b.txt", "(x).txt"])
+def test_paths_are_taken_as_typed(name: str) -> None:
+    Path(name).write_text("the quick brown fox jumps over the lazy dog\n" * 60)
+    small = ["data.sequence_length=8", "data.batch_size=4", "trainer.max_steps=1", "model.hidden_size=4", "--quiet"]
+    assert run(["train", "data=text", f"data.path={name}", *small]) == 0
+    assert run(["eval", "latest", f"data.path={name}"]) == 0
+
+
+def test_what_is_no_regular_file_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "data=text", "data.path=/dev/zero"]) == 3
+    assert "/dev/zero: not a regular file" in last_error(capsys)
+    assert run(["train", "data=text", "data.path="]) == 2
+    assert "data.path=: expected text" in last_error(capsys)
+
+
+def test_eval_refuses_overrides_without_effect(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["eval", "latest", "optimizer.lr=3"]) == 2
+    assert "'optimizer.lr' has no effect on saved weights" in last_error(capsys)
+    assert run(["eval", "latest", "--checkpoint", "bogus"]) == 2
+    assert last_error(capsys) == "dlcli: --checkpoint bogus: expected best, last or the path of a checkpoint"
+
+
+def test_eval_of_other_parts_of_the_runs_own_data_warns(caplog: pytest.LogCaptureFixture) -> None:
+    assert run([*DIGITS, "--quiet"]) == 0
+    assert run(["eval", "latest", "data.split_seed=4", "--split", "test"]) == 0
+    assert "examples that it was trained on may be among them" in caplog.text
+
+
 def test_resume_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["train", "--resume", "latest"]) == 2
     assert "there are no runs in runs" in last_error(capsys)

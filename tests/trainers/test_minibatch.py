@@ -349,7 +349,7 @@ def test_initial_weights_from_a_run_are_reported(tmp_path: Path, capsys: pytest.
 
 
 def test_eight_runs_in_the_same_second_get_eight_folders(tmp_path: Path) -> None:
-    from dlcli.run import new_directory
+    from dlcli.run_records import new_directory
 
     names = {new_directory(tmp_path, "lstm-shakespeare-20260101-000000").name for _ in range(8)}
     assert len(names) == 8
