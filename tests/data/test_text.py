@@ -320,5 +320,5 @@ def test_missing_files_are_named(tmp_path):
         own(tmp_path)
     (tmp_path / "dangling.txt").unlink()
     (tmp_path / "folder.txt").mkdir()
-    with pytest.raises(DataError, match=r"folder.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"folder.txt: not a regular file; give data.path a text file"):
         own(tmp_path)
