@@ -1,8 +1,8 @@
 # dlcli as a container. It uses the CPU unless another build of PyTorch is asked for:
 #   docker build -t dlcli .
 #   docker build -t dlcli:gpu --build-arg TORCH_BACKEND=cu130 .
-#   docker run --rm -v "$PWD/runs:/work/runs" dlcli train model=lstm data=shakespeare
-#   docker run --rm --gpus all -v "$PWD/runs:/work/runs" dlcli:gpu train model=lstm data=shakespeare
+#   docker run --rm -v "$PWD/runs:/workspace/runs" dlcli train model=lstm data=shakespeare
+#   docker run --rm --gpus all -v "$PWD/runs:/workspace/runs" dlcli:gpu train model=lstm data=shakespeare
 # A mounted folder must be writable for user 1000; add --user "$(id -u)" where yours is another.
 # trainer.compile=true needs a C++ compiler, which this image leaves out.
 ARG PYTHON_VERSION=3.13
@@ -20,14 +20,14 @@ FROM python:${PYTHON_VERSION}-slim
 COPY --from=build /opt/dlcli /opt/dlcli
 # The folders belong to everybody's group, so that `docker run --user` works too.
 RUN useradd --create-home --uid 1000 dlcli \
-    && install --directory --owner=dlcli --mode=0777 /work /work/runs /cache
+    && install --directory --owner=dlcli --mode=0777 /workspace /workspace/runs /cache
 ENV PATH=/opt/dlcli/bin:$PATH \
     DLCLI_CACHE=/cache \
     PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 1000
-WORKDIR /work
-VOLUME ["/work/runs", "/cache"]
+WORKDIR /workspace
+VOLUME ["/workspace/runs", "/cache"]
 ENTRYPOINT ["dlcli"]
 CMD ["--help"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlcli import catalogue
 from dlcli.catalogue import GROUPS
-from dlcli.check import TOP_LEVEL, check, group_problems
+from dlcli.check import check, group_problems
 from dlcli.errors import ConfigError, DataError, shown, suggestion
 from dlcli.inspection import inspector
 from dlcli.registry import TASKS
@@ -416,15 +416,3 @@ def parse_values(overrides: Sequence[str], text_keys: Collection[str] = ()) -> d
         if not simple:
             raise ConfigError(f"cannot read '{shown(text)}'; expected key=value, {EXAMPLE}")
     return values
-
-
-def default_choice(group: str) -> str | None:
-    """The choice of a group when nobody names one, from ``configs/config.yaml``."""
-    for item in catalogue.load_yaml(catalogue.CONFIGS / "config.yaml")["defaults"]:
-        if isinstance(item, dict) and group in item:
-            choice: str | None = item[group]
-            return choice
-    return None
-
-
-__all__ = ["GROUPS", "TOP_LEVEL", "Composed", "ConfigError", "compose", "default_choice"]
