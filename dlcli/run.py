@@ -61,7 +61,7 @@ class Run:
         self.group = group
         self.main = group is None or group.main
         self.device = group.device if group is not None else runtime.resolve_device(trainer.get("device", "cpu"))
-        trainer["device"] = self.device.type
+        trainer["device"] = str(self.device) if group is None else self.device.type
         trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
         runtime.deterministic(trainer.get("deterministic", False))
         self.data: DataModule = DATA.build(self.config["data"])

@@ -140,6 +140,12 @@ def resume_run(
     if not isinstance(saved, dict):
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
     config = change_values(saved, overrides, RESUMABLE)
+    for limit, reached in (("max_steps", "steps"), ("max_epochs", "epochs")):
+        budget, done = config.get("trainer", {}).get(limit), present.summary.get(reached, 0)
+        if isinstance(budget, int | float) and budget < done:
+            raise ConfigError(
+                f"{directory.name} has done {done:,} {reached} already, more than trainer.{limit}={budget}"
+            )
     record = read_json(directory / "spec.json")
     fill_missing(config, record["choices"], directories)
     problems = check(config, record["choices"], directories)
