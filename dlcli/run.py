@@ -196,8 +196,9 @@ class Run:
                 return
             state["rng_of_others"] = states[1:]
         checkpoint.save(self.directory / f"{name}.pt", state, keep_previous=name == "last")
-        if name == "last":
-            self._write_summary()  # so that a run that is killed later is listed with what it reached
+        if name == "last":  # so that a run that is killed later is listed with what it reached
+            reached = state["loop"]
+            self._write_summary(saved={"steps": reached["step"], "epochs": reached["epoch"]})
 
     def load_checkpoint(self) -> dict[str, Any]:
         assert self.directory is not None

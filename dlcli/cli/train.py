@@ -140,11 +140,12 @@ def resume_run(
     if not isinstance(saved, dict):
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
     config = change_values(saved, overrides, RESUMABLE)
+    saved_at = present.summary.get("saved", {})  # the checkpoint may be older than the last step that was done
     for limit, reached in (("max_steps", "steps"), ("max_epochs", "epochs")):
-        budget, done = config.get("trainer", {}).get(limit), present.summary.get(reached, 0)
+        budget, done = config.get("trainer", {}).get(limit), saved_at.get(reached, 0)
         if isinstance(budget, int | float) and budget < done:
             raise ConfigError(
-                f"{directory.name} has done {done:,} {reached} already, more than trainer.{limit}={budget}"
+                f"{directory.name} has {done:,} {reached} behind it already, more than trainer.{limit}={budget}"
             )
     record = read_json(directory / "spec.json")
     fill_missing(config, record["choices"], directories)

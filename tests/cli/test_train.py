@@ -89,7 +89,7 @@ def test_resume_continues_to_the_new_budget(capsys: pytest.CaptureFixture[str]) 
 def test_resume_below_the_step_that_was_reached(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*DIGITS, "--quiet"]) == 0
     assert run(["train", "--resume", "latest", "trainer.max_steps=5"]) == 2
-    assert "has done 20 steps already, more than trainer.max_steps=5" in last_error(capsys)
+    assert "has 20 steps behind it already, more than trainer.max_steps=5" in last_error(capsys)
     (directory,) = Path("runs").iterdir()
     assert json.loads((directory / "summary.json").read_text())["status"] == "finished", "a refusal changes no run"
     assert run(["train", "--resume", "latest", "--quiet"]) == 0
