@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros": nn.init.zeros_,
     "normal": lambda weight: nn.init.normal_(weight, std=0.01),
     "xavier": nn.init.xavier_uniform_,
     "he": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
@@ -29,6 +30,7 @@ def initialise(module: nn.Module, rule: str) -> None:
     rule       weights
     ========== =====================================================================================
     default    as torch makes them, biases too: uniform in ±1/√fan_in
+    zeros      0: every unit of a layer stays like every other (d2l 5.4); for last layers
     normal     N(0, 0.01²)
     xavier     uniform in ±√(6 / (fan_in + fan_out)): equal variance of activations and of gradients
     he         N(0, 2 / fan_in): the same for rectifiers, which halve the variance

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Probability
+from dlcli.hyperparameters import Count, Initialisation, Probability
 from dlcli.layers.activations import activation as make_activation
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
@@ -28,7 +28,7 @@ class MLP(nn.Module):
         hidden_sizes: list[Count],
         activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
         dropout: Probability,
-        init: Literal["default", "normal", "xavier", "he", "orthogonal"],
+        init: Initialisation,
     ):
         """
         Args:
