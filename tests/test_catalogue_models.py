@@ -17,7 +17,9 @@ from dlcli.registry import MODELS
 from dlcli.spec import SIZES, DataSpec
 
 DIRECTORY = CONFIGS / "model"
-FILES = sorted(DIRECTORY.rglob("*.yaml"))
+ALL_FILES = sorted(DIRECTORY.rglob("*.yaml"))
+FITTED = [file for file in ALL_FILES if MODELS.has_method(load_yaml(file)["name"], "fit")]
+FILES = [file for file in ALL_FILES if file not in FITTED]  # tests/models/test_fitted_models.py has the others
 BATCH, LENGTH, VOCABULARY = 3, 8, 11
 
 # The sizes that a model asks for -> a small DataSpec, a batch of inputs and the shape of the outputs.
@@ -67,7 +69,10 @@ def inputs(config: dict[str, Any]) -> Tensor:
 
 def test_all_files_are_found():
     assert len(FILES) >= 11
-    assert {load_yaml(file)["name"] for file in FILES} == set(MODELS.names()), "every model has a file, and none more"
+    assert len(FITTED) >= 5
+    assert {load_yaml(file)["name"] for file in ALL_FILES} == set(MODELS.names()), (
+        "every model has a file, and none more"
+    )
 
 
 def test_header(file):
