@@ -12,9 +12,9 @@ The comment lines at the top of ``configs/experiment/**.yaml``, after ``# @packa
 
 ``Reported`` may repeat, and says ``none`` for a system without a number. A metric is named as in ``summary.json``;
 ``val/loss@20`` is its value at step 20 of ``metrics.jsonl``, ``val/loss@last`` the last one. ``Tolerance`` is absolute,
-for all metrics, or for one if the line names it (``Tolerance: test/rmse 0.05``). ``Minutes`` are those of one run on two
-cores. ``Needs: gpu``: nobody would wait for it without one. ``Exact: true``: the same for every seed. ``Better because:``
-why ours is better than the book's. A line that begins with no key goes on with the text of the line before.
+for all metrics, or for one if the line names it (``Tolerance: test/rmse 0.05``). ``Minutes`` are those of one run on
+two cores. ``Needs: gpu``: nobody would wait for it without one. ``Exact: true``: the same for every seed. ``Better
+because:`` why ours is better than the book's. A line that begins with no key goes on with the text of the line before.
 
 Imports no torch.
 """
