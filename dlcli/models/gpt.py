@@ -178,7 +178,7 @@ class GPT(nn.Module):
             self._check_room(position + 1)
             hidden = self.embedding.weight[tokens] + self.position_embedding.weight[position]  # (B, C)
             for block, keys, values in zip(self.blocks, room[::2], room[1::2], strict=True):
-                attention = block.attention
+                attention: Any = block.attention
                 heads = _linear(_norm(hidden, block.attention_norm), attention.query_key_value)  # (B, 3 C)
                 query, key, value = heads.view(batch_size, 3, self.num_heads, 1, -1).unbind(1)  # each (B, N, 1, D)
                 keys[:, :, position : position + 1] = key

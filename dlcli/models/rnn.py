@@ -21,5 +21,5 @@ class RNN(RecurrentLanguageModel):
     recurrence_class: ClassVar[type[nn.RNNBase]] = nn.RNN
 
     @staticmethod
-    def cell(from_input: Tensor, from_hidden: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+    def cell(from_input: Tensor, from_hidden: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
         return (torch.tanh(from_input + from_hidden),)

@@ -205,14 +205,13 @@ def test_tokens_drawn_from_outputs_that_are_not_finite_are_not_yielded() -> None
         def forward(self, tokens: Tensor) -> Tensor:
             return super().forward(tokens) * (float("nan") if tokens.shape[1] > 6 else 1.0)
 
-    found = []
+    chunks = generate(
+        *(Breaking(), torch.zeros(1, 2, dtype=torch.int64), 30),
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        generators=[torch.Generator()],
+    )
+    assert [len(next(chunks)[0]), len(next(chunks)[0])] == [1, 2]
     with pytest.raises(NonFiniteError, match="outputs are not finite; take an earlier checkpoint"):
-        for chunk in generate(
-            *(Breaking(), torch.zeros(1, 2, dtype=torch.int64), 30),
-            temperature=1.0,
-            top_k=None,
-            top_p=None,
-            generators=[torch.Generator()],
-        ):
-            found.append(chunk)
-    assert [len(chunk[0]) for chunk in found] == [1, 2]
+        next(chunks)
