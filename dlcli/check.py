@@ -37,15 +37,14 @@ def check(
         if key in TOP_LEVEL:
             problems += _value_problem(key, value, TOP_LEVEL[key])
         elif key not in REGISTRIES:
-            problems.append(
-                f"unknown option '{shown(key)}'; {suggestion(str(key), [*TOP_LEVEL, *REGISTRIES, 'experiment'])}"
-            )
+            known = suggestion(str(key), [*TOP_LEVEL, *REGISTRIES, "experiment"])
+            problems.append(f"unknown option '{shown(key)}'; {_elsewhere(str(key), config) or known}")
     problems += [
         f"missing option '{key}'; expected {describe(TOP_LEVEL[key])}" for key in TOP_LEVEL if key not in config
     ]
     broken = set()
     for group in REGISTRIES:
-        found = group_problems(group, config.get(group)) if group in groups else []
+        found = group_problems(group, config.get(group), config) if group in groups else []
         if found:
             problems += found
             broken.add(group)
@@ -58,8 +57,11 @@ def check(
     return problems
 
 
-def group_problems(group: str, values: Any) -> list[str]:
-    """Problems of one group's section: its name, unknown, missing and ill-typed options."""
+def group_problems(group: str, values: Any, config: Mapping[str, Any] | None = None) -> list[str]:
+    """Problems of one group's section: its name, unknown, missing and ill-typed options.
+
+    With the whole ``config``, an unknown option that another group has is answered with that group's name.
+    """
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         return [f"{group} is {shown(values)}; expected one {group} by name, for example {group}={_example(group)}"]
     registry, name = REGISTRIES[group], values["name"]
@@ -79,9 +81,8 @@ def group_problems(group: str, values: Any) -> list[str]:
             continue  # reported by _private_problems
         elif key not in options:
             near = suggestion(str(key), options, full=False)
-            hint = (
-                near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else _known(options)
-            )
+            near = near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else ""
+            hint = near or _elsewhere(str(key), config or {}, group) or _known(options)
             problems.append(f"unknown option '{group}.{shown(key)}' of {group} '{shown(name)}'; {hint}")
         else:
             problems += _value_problem(f"{group}.{key}", value, options[key])
@@ -106,6 +107,13 @@ def sample_problems(task: str, values: Mapping[str, Any], prefix: str = "") -> l
             problems.append(f"unknown option '{prefix}{shown(key)}' of sampling; {suggestion(str(key), signature)}")
     missing = [key for key in signature if key not in values]
     return problems + [f"missing option '{prefix}{key}'; expected {describe(signature[key])}" for key in missing]
+
+
+def _elsewhere(key: str, config: Mapping[str, Any], here: str = "") -> str:
+    """A question for people who wrote ``lr=`` or ``model.lr=`` and meant ``optimizer.lr=``; "" if no group has it."""
+    sections = {group: config.get(group) for group in REGISTRIES if group != here}
+    options = [f"{group}.{key}" for group, section in sections.items() if isinstance(section, dict) and key in section]
+    return f"did you mean {' or '.join(options)}?" if options and key != "name" else ""
 
 
 def _known(options: Mapping[str, Any]) -> str:
