@@ -184,6 +184,18 @@ class TestLanguageModel:
             pieces.append(logits)
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=0, atol=1e-5)
 
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+    def test_token_by_token_steps_equal_the_whole_sequence(self, config, dtype, tolerance):
+        model, tokens = build(config).to(dtype).eval(), inputs(config)
+        if not hasattr(model, "token_step"):
+            pytest.skip("the model has no step of its own")
+        with torch.no_grad():
+            whole = model(tokens)
+            _, state = model(tokens[:, :3], model.initial_state(BATCH))
+            step = model.token_step(state)
+            found = torch.stack([step(column).clone() for column in tokens[:, 3:].unbind(1)], 1)
+        torch.testing.assert_close(found, whole[:, 3:], rtol=0, atol=tolerance)
+
     def test_no_logit_depends_on_a_later_token(self, config):
         model, tokens = build(config).eval(), inputs(config)
         changed = tokens.clone()
