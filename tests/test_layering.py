@@ -20,7 +20,7 @@ PACKAGE = ROOT / "dlcli"
 TIERS = (
     {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
-    {"check", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
+    {"check", "experiments", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},
     {"weights"},
@@ -47,6 +47,7 @@ TORCH_FREE = (
         "registry",
         "catalogue",
         "check",
+        "experiments",
         "config",
         "inspection",
         "plugins",
