@@ -7,6 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
+from dlcli.hyperparameters import Init
 from dlcli.layers.activations import activation as make_activation
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
@@ -29,7 +30,7 @@ class LeNet(nn.Module):
         num_outputs: int,
         activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
         pooling: Literal["max", "average"],
-        init: Literal["default", "normal", "xavier", "he", "orthogonal"],
+        init: Init,
     ):
         """
         Args:
