@@ -6,7 +6,7 @@ and 8 (squared error); label smoothing: Szegedy et al. 2016, "Rethinking the Inc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -37,7 +37,7 @@ class Classification(Task):
     cross_entropy: the mean over the batch of -sum_c q_c log softmax(outputs)_c, where q is 1 - label_smoothing at the
     label plus label_smoothing / C everywhere. class_weights multiply each term by the weight of its class c, and the
     sum over the batch is divided by the sum of the labels' weights.
-    cross_entropy_both_terms: as DLFS has it, the value counts -log(1 - p) of the wrong classes as well, and the gradient
+    cross_entropy_both_terms: as DLFS has it, the value counts -log(1 - p) of the wrong classes too, and the gradient
     does not (``both_terms``).
     squared_error: sum over the outputs, mean over the batch, of (output - one_hot)², without a factor 1/2.
 
@@ -190,5 +190,9 @@ def both_terms(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(outputs, labels) - others.sum(1).mean()
 
 
-LOSSES = {"cross_entropy": F.cross_entropy, "cross_entropy_both_terms": both_terms, "squared_error": squared_error}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": F.cross_entropy,
+    "cross_entropy_both_terms": both_terms,
+    "squared_error": squared_error,
+}
 """Outputs (B, C) and labels (B,) -> the mean over the batch."""
