@@ -17,7 +17,9 @@ from dlcli.registry import MODELS
 from dlcli.spec import SIZES, DataSpec
 
 DIRECTORY = CONFIGS / "model"
-FILES = sorted(DIRECTORY.rglob("*.yaml"))
+ALL_FILES = sorted(DIRECTORY.rglob("*.yaml"))
+FITTED = [file for file in ALL_FILES if MODELS.has_method(load_yaml(file)["name"], "fit")]
+FILES = [file for file in ALL_FILES if file not in FITTED]  # tests/models/test_fitted_models.py has the others
 BATCH, LENGTH, VOCABULARY = 3, 8, 11
 
 # The sizes that a model asks for -> a small DataSpec, a batch of inputs and the shape of the outputs.
@@ -67,7 +69,10 @@ def inputs(config: dict[str, Any]) -> Tensor:
 
 def test_all_files_are_found():
     assert len(FILES) >= 11
-    assert {load_yaml(file)["name"] for file in FILES} == set(MODELS.names()), "every model has a file, and none more"
+    assert len(FITTED) >= 5
+    assert {load_yaml(file)["name"] for file in ALL_FILES} == set(MODELS.names()), (
+        "every model has a file, and none more"
+    )
 
 
 def test_header(file):
@@ -178,6 +183,18 @@ class TestLanguageModel:
             logits, state = model(token, state)
             pieces.append(logits)
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+    def test_token_by_token_steps_equal_the_whole_sequence(self, config, dtype, tolerance):
+        model, tokens = build(config).to(dtype).eval(), inputs(config)
+        if not hasattr(model, "token_step"):
+            pytest.skip("the model has no step of its own")
+        with torch.no_grad():
+            whole = model(tokens)
+            _, state = model(tokens[:, :3], model.initial_state(BATCH))
+            step = model.token_step(state)
+            found = torch.stack([step(column).clone() for column in tokens[:, 3:].unbind(1)], 1)
+        torch.testing.assert_close(found, whole[:, 3:], rtol=0, atol=tolerance)
 
     def test_no_logit_depends_on_a_later_token(self, config):
         model, tokens = build(config).eval(), inputs(config)
