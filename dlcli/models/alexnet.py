@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Initialisation, Probability
+from dlcli.hyperparameters import Count, Init, Probability
 from dlcli.layers.convolution import channels_of, shape_after
 from dlcli.layers.dense_head import DenseHead
 from dlcli.layers.initialisation import initialise
@@ -34,7 +34,7 @@ class AlexNet(nn.Module):
         pooled_side: Count | None,
         hidden_size: Count,
         dropout: Probability,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Initialisation, MinLen
+from dlcli.hyperparameters import Count, Init, MinLen
 from dlcli.layers.convolution import channels_of, make_stem, pooled, shape_after
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
@@ -59,7 +59,7 @@ class DenseNet(nn.Module):
         stem_channels: Count,
         bottleneck: bool,
         stem: Literal["imagenet", "small"],
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Initialisation, Probability
+from dlcli.hyperparameters import Init, Probability
 from dlcli.layers.convolution import channels_of, pooled, shape_after
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
@@ -58,7 +58,7 @@ class GoogLeNet(nn.Module):
         batch_norm: bool,
         third_kernel: Literal[3, 5],
         dropout: Probability,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

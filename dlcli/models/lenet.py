@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Initialisation
+from dlcli.hyperparameters import Init
 from dlcli.layers.activations import activation as make_activation
 from dlcli.layers.convolution import channels_of, shape_after
 from dlcli.layers.initialisation import initialise
@@ -31,7 +31,7 @@ class LeNet(nn.Module):
         pooling: Literal["max", "average"],
         padding: Literal[0, 2],
         batch_norm: bool,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Initialisation
+from dlcli.hyperparameters import Init
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
 
@@ -23,7 +23,7 @@ class LinearModel(nn.Module):
         *,
         input_shape: tuple[int, ...],
         num_outputs: int,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

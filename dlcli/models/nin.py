@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Initialisation, Probability
+from dlcli.hyperparameters import Count, Init, Probability
 from dlcli.layers.convolution import channels_of, pooled, shape_after
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
@@ -27,7 +27,7 @@ class NiN(nn.Module):
         num_outputs: int,
         channels: tuple[Count, Count, Count],
         dropout: Probability,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

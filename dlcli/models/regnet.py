@@ -7,7 +7,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Initialisation, MinLen
+from dlcli.hyperparameters import Count, Init, MinLen
 from dlcli.layers.convolution import channels_of, convolution, pooled
 from dlcli.layers.initialisation import initialise
 from dlcli.layers.residual import bottleneck
@@ -32,7 +32,7 @@ class RegNet(nn.Module):
         stem_channels: Count,
         stages: Annotated[list[tuple[Count, Count]], MinLen(1)],
         group_width: Count,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

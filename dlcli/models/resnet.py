@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Initialisation, MinLen
+from dlcli.hyperparameters import Count, Init, MinLen
 from dlcli.layers.convolution import channels_of, make_stem, pooled
 from dlcli.layers.initialisation import initialise
 from dlcli.layers.residual import basic_block, bottleneck
@@ -34,7 +34,7 @@ class ResNet(nn.Module):
         block: Literal["basic", "bottleneck"],
         stages: Annotated[list[tuple[Count, Count]], MinLen(1)],
         stem: Literal["imagenet", "small"],
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Initialisation, MinLen
+from dlcli.hyperparameters import Count, Init, MinLen
 from dlcli.layers.convolution import channels_of, make_stem, pooled
 from dlcli.layers.initialisation import initialise
 from dlcli.layers.residual import bottleneck
@@ -31,7 +31,7 @@ class ResNeXt(nn.Module):
         stages: Annotated[list[tuple[Count, Count]], MinLen(1)],
         groups: Count,
         stem: Literal["imagenet", "small"],
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Initialisation, MinLen, Probability
+from dlcli.hyperparameters import Count, Init, MinLen, Probability
 from dlcli.layers.convolution import channels_of, shape_after
 from dlcli.layers.dense_head import DenseHead
 from dlcli.layers.initialisation import initialise
@@ -33,7 +33,7 @@ class VGG(nn.Module):
         pooled_side: Count | None,
         hidden_size: Count,
         dropout: Probability,
-        init: Initialisation,
+        init: Init,
     ):
         """
         Args:

@@ -19,7 +19,7 @@ from dlcli.data.mnist import FashionMnist, Mnist
 from dlcli.errors import ConfigError, DataError
 
 MIRROR = Path(os.environ.get("DLCLI_DATA_MIRROR", "nowhere"))
-OPTIONS = {"batch_size": 32, "val_size": 20, "split_seed": 0, "normalize": True, "resize": None}
+OPTIONS = {"batch_size": 32, "train_size": None, "val_size": 20, "split_seed": 0, "normalize": True, "resize": None}
 
 
 def idx(values, *, magic=None):
@@ -126,6 +126,17 @@ def test_without_a_validation_part_the_test_pictures_validate():
     data = Mnist(**{**OPTIONS, "val_size": 0})
     assert len(data.tensors["train"][0]) == 100
     assert torch.equal(data.tensors["val"][0], data.tensors["test"][0])
+
+
+@pytest.mark.usefixtures("small_mnist")
+def test_the_first_training_pictures_alone():
+    data = Mnist(**{**OPTIONS, "train_size": 30, "val_size": 0})
+    assert torch.equal(data.tensors["train"][0], pictures(100)[:30].unsqueeze(1))
+    assert data.tensors["train"][1].tolist() == [index % 10 for index in range(30)]
+    both = Mnist(**{**OPTIONS, "train_size": 30})
+    assert torch.equal(both.tensors["train"][0], Mnist(**OPTIONS).tensors["train"][0][:30])
+    with pytest.raises(ConfigError, match=r"data.train_size=81: expected at most 80"):
+        Mnist(**{**OPTIONS, "train_size": 81})
 
 
 @pytest.mark.usefixtures("small_mnist")
