@@ -26,16 +26,16 @@ def crop_and_flip(
         padding: pixels of the edge.
     """
     count, channels, height, width = images.shape
-    rows, columns = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
-    rows = torch.where(vertical[:, None], height - 1 - rows, rows) + top[:, None]  # (B, H)
-    columns = torch.where(horizontal[:, None], width - 1 - columns, columns) + left[:, None]  # (B, W)
+    device = images.device
     if padding:
         images = F.pad(images, (padding, padding, padding, padding))
-    wide = width + 2 * padding
-    planes = torch.arange(count * channels, device=images.device).view(count, channels, 1, 1) * (height + 2 * padding)
-    places = (planes + rows[:, None, :, None]) * wide + columns[:, None, None, :]  # (B, C, H, W), in images as a list
-    if images.numel() < 2**31:
-        places = places.int()
+    kind = torch.int32 if images.numel() < 2**31 else torch.int64  # of places in the batch; short ones are faster
+    row, column = torch.arange(height, device=device, dtype=kind), torch.arange(width, device=device, dtype=kind)
+    rows = torch.where(vertical[:, None], height - 1 - row, row) + top[:, None].to(kind)  # (B, H)
+    columns = torch.where(horizontal[:, None], width - 1 - column, column) + left[:, None].to(kind)  # (B, W)
+    plane = torch.arange(count * channels, device=device, dtype=kind).view(count, channels, 1) * images.shape[2]
+    lines = (plane + rows[:, None, :]) * images.shape[3]  # (B, C, H), where each line of pixels begins
+    places = lines[..., None] + columns[:, None, None, :]  # (B, C, H, W)
     return images.reshape(-1).index_select(0, places.view(-1)).view(count, channels, height, width)
 
 
