@@ -14,7 +14,7 @@ NAMES = list(catalogue.entries("experiment"))
 
 SMALLER = [
     *("data.batch_size=2", "trainer.max_epochs=null", "trainer.max_steps=2"),
-    *("trainer.eval_every=null", "trainer.limit_eval_batches=1"),
+    *("trainer.eval_every=null", "trainer.limit_eval_batches=1", "trainer.patience=null"),
 ]
 
 
