@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dlcli.errors import ConfigError
 
 RULES: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros": nn.init.zeros_,
     "normal": lambda weight: nn.init.normal_(weight, std=0.01),
     "standard_normal": nn.init.normal_,
     "xavier": nn.init.xavier_uniform_,
@@ -35,6 +36,7 @@ def initialise(module: nn.Module, rule: str) -> None:
     rule            weights
     =============== =====================================================================================
     default         as torch makes them, biases too: uniform in ±1/√fan_in
+    zeros           0: every unit of a layer stays like every other (d2l 5.4); for last layers
     normal          N(0, 0.01²)
     standard_normal N(0, 1), biases too: the way of DLFS, which saturates sigmoids of many inputs
     xavier          uniform in ±√(6 / (fan_in + fan_out)): equal variance of activations and of gradients

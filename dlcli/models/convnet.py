@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Init, Natural, PositiveFloat, Probability, Seed
+from dlcli.hyperparameters import Activation, Count, Init, Natural, PositiveFloat, Probability, Seed
 from dlcli.layers.activations import activation as make_activation
 from dlcli.layers.initialisation import begin
 from dlcli.registry import MODELS
@@ -30,7 +29,7 @@ class ConvNet(nn.Module):
         kernel_size: Count,
         padding: Natural,
         hidden_sizes: list[Count],
-        activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
+        activation: Activation,
         bias: bool,
         dropout: Probability,
         init: Init,

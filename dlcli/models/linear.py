@@ -58,7 +58,7 @@ class LinearModel(nn.Module):
             moving = torch.ones(inputs)
             moving[frozen_inputs] = 0.0
             self.register_buffer("moving", moving, persistent=False)
-            self.output.weight.register_hook(lambda gradient: gradient * self.moving)
+            self.output.weight.register_hook(lambda gradient: gradient * self.moving)  # type: ignore[no-untyped-call]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs (B, *input_shape) float -> scores or predictions (B, num_outputs), any real number."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Init, PositiveFloat, Probability, Seed
+from dlcli.hyperparameters import Activation, Count, Init, PositiveFloat, Probability, Seed
 from dlcli.layers.activations import activation as make_activation
 from dlcli.layers.initialisation import begin
 from dlcli.registry import MODELS
@@ -26,7 +26,7 @@ class MLP(nn.Module):
         input_shape: tuple[int, ...],
         num_outputs: int,
         hidden_sizes: list[Count],
-        activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
+        activation: Activation,
         output_activation: Literal["sigmoid", "tanh"] | None,
         bias: bool,
         dropout: Probability,

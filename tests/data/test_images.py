@@ -236,3 +236,12 @@ def test_the_real_fashion_mnist():
     data = FashionMnist(**{**OPTIONS, "val_size": 0})
     assert data.tensors["train"][1].bincount().tolist() == [6000] * 10
     assert data.tensors["train"][1][:3].tolist() == [9, 0, 0]
+
+
+@pytest.mark.usefixtures("small_mnist")
+@pytest.mark.parametrize(("resize", "evaluated"), [(None, 512), (64, 512), (96, 227), (1448, 8)])
+def test_large_pictures_are_measured_in_smaller_batches(resize, evaluated):
+    data = Mnist(**{**OPTIONS, "batch_size": 8, "resize": resize})
+    assert data.batches("val", order="sequential").batch_size == evaluated
+    assert data.batches("train", order="sequential").batch_size == 8
+    assert data.tensors["train"][0].shape[2:] == (28, 28)  # resized batch by batch, not stored so
