@@ -29,4 +29,4 @@ def test_an_experiment_trains_two_steps(tmp_path: Path, name: str) -> None:
     run = train([f"experiment={name}", f"run_dir={tmp_path}", *(SMALLER if steps == 2 else [])])
     assert run.summary["status"] == "finished"
     assert run.summary["steps"] == steps
-    assert run.summary["data_source"] in ("mirror", "generated")
+    assert run.summary["data_source"] in ("mirror", "generated", "packaged")
