@@ -38,9 +38,9 @@ SIDES = {"alexnet": 67, "nin": 67}
 Example = tuple[DataSpec, Callable[[], Tensor], tuple[int, ...]]
 
 
-def images(side: int) -> Example:
-    spec = DataSpec(input_shape=(1, side, side), num_outputs=10, num_classes=10)
-    return spec, lambda: torch.rand(BATCH, 1, side, side), (BATCH, 10)
+def images(side: int, channels: int = 1) -> Example:
+    spec = DataSpec(input_shape=(channels, side, side), num_outputs=10, num_classes=10)
+    return spec, lambda: torch.rand(BATCH, channels, side, side), (BATCH, 10)
 
 
 TOKENS: Example = (
@@ -68,6 +68,8 @@ def config(file: Path) -> dict[str, Any]:
 def example(config: dict[str, Any]) -> Example:
     sizes = frozenset(MODELS.signature(config["name"])) & frozenset(SIZES)
     assert sizes in EXAMPLES, f"add an example for a model that needs {sorted(sizes)}"
+    if config["name"] == "torchvision":
+        return images(32, channels=3)
     return images(SIDES[config["name"]]) if config["name"] in SIDES else EXAMPLES[sizes]
 
 

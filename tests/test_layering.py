@@ -23,7 +23,7 @@ TIERS = (
     {"check", "experiments", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},
-    {"weights"},
+    {"weights", "parameter_patterns"},
     {"config", "models", "data", "metrics", "optimizers", "schedulers"},
     {"tasks"},
     {"trainers"},
