@@ -2,11 +2,14 @@
 
 In double precision the central difference (f(t + h) - f(t - h)) / 2h with h = 1e-6 is right to about ten digits.
 Functions are checked by each element of each input; models, whose parameters are too many for that, along random
-directions v, where the derivative is the sum of gradient * v over all parameters (and inputs that are numbers).
+directions v, where the derivative is the sum of gradient * v over all parameters (and inputs that are numbers). Deep
+models bend so much (GoogLeNet normalises 57 times over three examples) that their differences need a smaller h: the
+best of several counts, and a wrong gradient fits none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -14,10 +17,11 @@ import torch
 from torch import Tensor
 
 from dlcli import model_examples
-from dlcli.scratch.examples import EXAMPLES, Example
+from dlcli.scratch.examples import Example
 from dlcli.scratch.mode import ScratchLayers
 
 STEP = 1e-6
+SMALLER_STEPS = (1e-7, 1e-8, 1e-9)
 TOLERANCES = {"layer": 1e-6, "model": 1e-4}  # a model's rectifiers have kinks, some within the step
 DIRECTIONS = 2
 SEED = 2  # of dropout, which must be the same in each evaluation
@@ -56,7 +60,7 @@ def check_function(name: str, example: Example) -> Finding:
         for index in range(tensor.numel()):
             direction = torch.zeros_like(tensor)
             direction.view(-1)[index] = 1
-            numeric = difference(value, [tensor], [direction])
+            numeric = difference(value, [tensor], [direction], STEP)
             error = max(error, abs(analytic.flatten()[index].item() - numeric))
             size = max(size, abs(numeric))
     return Finding("layer", name, error / size)
@@ -69,19 +73,27 @@ def check_model(name: str, config: Mapping[str, Any]) -> Finding:
         ConfigError: there is no example of its inputs, or it calls a function that is not written by hand.
     """
     model = model_examples.build(config).double()
+    with torch.no_grad():  # away from where biases of 0 leave rectifiers exactly at their kink
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
     batch = model_examples.inputs(config)
     batch = batch.double() if batch.is_floating_point() else batch
     tensors = [*model.parameters(), *leaves(batch)]
     value = scalar(lambda: model(batch))
     analytic = gradients(value, tensors)
-    error = size = 0.0
-    for seed in range(DIRECTIONS):
-        torch.manual_seed(seed)
-        directions = [torch.randn_like(tensor) for tensor in tensors]
-        along = sum((g * v).sum().item() for g, v in zip(analytic, directions, strict=True))
-        numeric = difference(value, tensors, directions)
-        error, size = max(error, abs(along - numeric)), max(size, abs(numeric))
-    return Finding("model", name, error / size)
+    finding = Finding("model", name, math.inf)
+    for step in (STEP, *SMALLER_STEPS):
+        error = size = 0.0
+        for seed in range(DIRECTIONS):
+            torch.manual_seed(seed)
+            directions = [torch.randn_like(tensor) for tensor in tensors]
+            along = sum((g * v).sum().item() for g, v in zip(analytic, directions, strict=True))
+            numeric = difference(value, tensors, directions, step)
+            error, size = max(error, abs(along - numeric)), max(size, abs(numeric))
+        finding = min(finding, Finding("model", name, error / size))
+        if finding.passed:
+            break
+    return finding
 
 
 def scalar(function: Callable[[], Any]) -> Callable[[], Tensor]:
@@ -105,14 +117,14 @@ def gradients(value: Callable[[], Tensor], tensors: list[Tensor]) -> list[Tensor
 
 
 @torch.no_grad()
-def difference(value: Callable[[], Tensor], tensors: list[Tensor], directions: list[Tensor]) -> float:
+def difference(value: Callable[[], Tensor], tensors: list[Tensor], directions: list[Tensor], step: float) -> float:
     """The central difference along a direction; the tensors are as they were afterwards."""
     kept = [tensor.clone() for tensor in tensors]
     values = []
-    for step in (STEP, -STEP):
+    for distance in (step, -step):
         for tensor, before, direction in zip(tensors, kept, directions, strict=True):
-            tensor.copy_(before + step * direction)
+            tensor.copy_(before + distance * direction)
         values.append(value().item())
     for tensor, before in zip(tensors, kept, strict=True):
         tensor.copy_(before)
-    return (values[0] - values[1]) / (2 * STEP)
+    return (values[0] - values[1]) / (2 * step)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from dlcli.catalogue import CONFIGS, entries, header, load_yaml
 from dlcli.hyperparameters import accepts, describe

@@ -42,8 +42,9 @@ def gradcheck(
     }
     prepare_environment()
     from dlcli import gradcheck as checks
+    from dlcli.scratch.examples import EXAMPLES
 
-    layers = {name: example for name, example in checks.EXAMPLES.items() if fnmatchcase(name, glob)}
+    layers = {name: example for name, example in EXAMPLES.items() if fnmatchcase(name, glob)}
     if not layers and not models:
         raise ConfigError(f"no hand-written layer and no model that learns by gradient matches '{glob}'")
     findings = [checks.check_function(name, example) for name, example in layers.items()]

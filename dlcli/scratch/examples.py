@@ -59,7 +59,7 @@ def one_step(gates: int, states: int) -> Callable[[], list[Any]]:
     def arguments() -> list[Any]:
         hidden = [random(2, 2) for _ in range(states)]
         shapes = [(2 * gates, 3), (2 * gates, 2), (2 * gates,), (2 * gates,)]
-        return [random(2, 3), hidden[0] if states == 1 else tuple(hidden), *(random(*shape) for shape in shapes)]
+        return [random(2, 3), hidden[0] if states == 1 else tuple(hidden), *(random(*shape) / 2 for shape in shapes)]
 
     return arguments
 
