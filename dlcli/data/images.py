@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ class ImageData(TensorData):
     """Labelled pictures: per split, images (N, C, H, W) uint8 and labels (N,) int64.
 
     A batch holds float32 images, divided by ``maximum`` (the largest pixel value), and, if ``normalize``, with the mean
-    0 and the standard deviation 1 over all pixels of the training part.
+    0 and the standard deviation 1 over all pixels of the training part; with ``normalize="symmetric"``, from -1 to 1.
     """
 
     provides: ClassVar[tuple[str, ...]] = ("input_shape", "num_outputs", "num_classes")
@@ -28,7 +28,7 @@ class ImageData(TensorData):
         maximum: int,
         *,
         batch_size: int,
-        normalize: bool,
+        normalize: bool | Literal["symmetric"],
         resize: int | None,
     ):
         super().__init__(batch_size=batch_size)
@@ -42,7 +42,10 @@ class ImageData(TensorData):
             num_outputs=len(label_names),
             num_classes=len(label_names),
         )
-        mean, deviation = pixel_statistics(images) if normalize else (0.0, float(maximum))
+        if normalize == "symmetric":
+            mean = deviation = maximum / 2
+        else:
+            mean, deviation = pixel_statistics(images) if normalize else (0.0, float(maximum))
         self.scale = 1 / deviation
         self.shift = -mean / deviation
 
