@@ -84,7 +84,7 @@ def check_operation(name: str, function: Callable[..., autograd.Tensor], arrays:
                 values.append(float((function(*inputs).data * weights).sum()))
             tensor.data[index] = kept
             numeric = (values[0] - values[1]) / (2 * STEP)
-            error, size = max(error, abs(tensor.gradient[index] - numeric)), max(size, abs(numeric))
+            error, size = max(error, abs(float(tensor.gradient[index]) - numeric)), max(size, abs(numeric))
     return Finding("autograd", name, error / size)
 
 

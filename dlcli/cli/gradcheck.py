@@ -23,7 +23,8 @@ def gradcheck(
     """Check gradients against finite differences, in double precision.
 
     Each operation of the autograd on NumPy and each hand-written layer, element by element; each model on
-    hand-written layers (layers=scratch), along random directions. Large models are made small: fewer layers and channels of the same kinds.
+    hand-written layers (layers=scratch), along random directions. Large models are made small: fewer layers and
+    channels of the same kinds.
     """
     from fnmatch import fnmatchcase
 

@@ -1,4 +1,4 @@
-"""Small inputs for every operation of the autograd on NumPy: for ``dlcli gradcheck`` and for the tests against torch."""
+"""Small inputs for the autograd on NumPy, each operation: for ``dlcli gradcheck`` and the tests against torch."""
 
 from __future__ import annotations
 
