@@ -17,12 +17,12 @@ from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
 from dlcli.functional.pictures import GREEN, RED, grid
 from dlcli.hyperparameters import Count, PositiveFloat, Probability
-from dlcli.metrics.accuracy import Accuracy
+from dlcli.metrics.accuracy import Accuracy, correct
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.confusion_matrix import ConfusionMatrix
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
-from dlcli.tasks.base import Loss, Networks, Task
+from dlcli.tasks.base import Loss, Networks, PerExample, Task
 from dlcli.tasks.outputs import check_shape
 
 PREVIEW_IMAGES = 64
@@ -106,7 +106,7 @@ class Classification(Task):
             if self.class_weights is not None:
                 weights = self.class_weights = self.class_weights.to(outputs)  # copied once
             value = F.cross_entropy(outputs, labels, weights, label_smoothing=self.label_smoothing)
-        yield Loss(value, logs={"accuracy": (outputs.argmax(1) == labels).float().mean()})
+        yield Loss(value, logs={"accuracy": PerExample(correct, (outputs.detach(), labels))})
 
     def metrics(self) -> dict[str, Metric]:
         return {
