@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import MinLen, Seed, accepts, describe
-from dlcli.registry import DATA, MODELS, REGISTRIES, SCHEDULERS, TASKS, missing_size
+from dlcli.hyperparameters import MinLen, Seed, accepts, describe, keys_of
+from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
 TOP_LEVEL: dict[str, Any] = {
@@ -43,13 +43,16 @@ def check(
         f"missing option '{key}'; expected {describe(TOP_LEVEL[key])}" for key in TOP_LEVEL if key not in config
     ]
     broken = set()
+    checked = set(groups) - unused_groups(config)
     for group in REGISTRIES:
-        found = group_problems(group, config.get(group), config) if group in groups else []
+        found = group_problems(group, config.get(group), config) if group in checked else []
         if found:
             problems += found
             broken.add(group)
     if not broken & {"model", "data", "task"}:
         problems += _fit_problems(config, choices, directories)
+        if "trainer" in groups and "trainer" not in broken:
+            problems += _partner_problems(config, choices, directories)
     if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
@@ -129,8 +132,18 @@ def _value_problem(key: str, value: Any, annotation: Any) -> list[str]:
         return [f"{key} must be given; expected {describe(annotation)}"]
     if accepts(value, annotation):
         return []
+    known = keys_of(annotation)
+    if known is not None and isinstance(value, dict):
+        return [line for name, item in value.items() for line in _keyed_problem(key, str(name), item, known)]
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return [f"{key}={shown(text)}: expected {describe(annotation)}"]
+
+
+def _keyed_problem(key: str, name: str, value: Any, known: Mapping[str, Any]) -> list[str]:
+    if name not in known:
+        near = suggestion(name, known).replace("did you mean ", f"did you mean {key}.")
+        return [f"unknown option '{key}.{shown(name)}'; {near}"]
+    return [] if value is None else _value_problem(f"{key}.{name}", value, known[name])
 
 
 def _private_problems(path: str, value: Any) -> list[str]:
@@ -162,6 +175,46 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     return problems
 
 
+def _partner_problems(
+    config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]
+) -> list[str]:
+    """Entries that name the ones of other groups which they go with, and a trainer that asks more of its model."""
+    problems = []
+    for group in ("model", "task"):
+        name = config[group]["name"]
+        for other, names in REGISTRIES[group].constant(name, "goes_with", {}).items():
+            if config[other]["name"] not in names:
+                problems.append(
+                    f"{group} '{choices.get(group) or name}' does not go with {other} '{config[other]['name']}': "
+                    f"add {other}={names[0]}"
+                )
+    trainer, model = config["trainer"]["name"], config["model"]["name"]
+    lacking = [method for method in _model_methods(trainer) if not MODELS.has_method(model, method)]
+    if lacking and not problems:
+        able = [
+            entry.name
+            for entry in catalogue.entries("model", directories).values()
+            if all(MODELS.has_method(entry.content()["name"], method) for method in _model_methods(trainer))
+        ]
+        problems.append(
+            f"trainer '{trainer}' needs a model with {lacking[0]}(), which model "
+            f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
+        )
+    return problems
+
+
+def _model_methods(trainer: str) -> tuple[str, ...]:
+    return tuple(TRAINERS.constant(trainer, "model_methods", ()))
+
+
+def unused_groups(config: Mapping[str, Any]) -> set[str]:
+    """Of the groups "optimizer" and "scheduler", those that the composed trainer does not ask for."""
+    trainer = config.get("trainer")
+    name = trainer.get("name") if isinstance(trainer, dict) else None
+    optional = {OPTIMIZERS.group, SCHEDULERS.group}
+    return optional - set(TRAINERS.constant(name, "uses", optional)) if name in TRAINERS.names() else set()
+
+
 def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:
     """The sizes that a data entry with these options defines, read from its class without importing it."""
     sizes = tuple(DATA.constant(data["name"], "provides", ()))
@@ -181,8 +234,11 @@ def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> 
 
 def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
     """A run that never ends, and options that wait for what never happens."""
-    trainer, scheduler, task = config["trainer"], config["scheduler"]["name"], config["task"]["name"]
-    problems = []
+    trainer, task = config["trainer"], config["task"]["name"]
+    problems: list[str] = []
+    if "scheduler" in unused_groups(config):
+        return problems
+    scheduler = config["scheduler"]["name"]
     if "max_steps" in trainer:
         budgeted = trainer["max_steps"] is not None or trainer["max_epochs"] is not None
         if not budgeted and trainer["max_minutes"] is None and trainer["patience"] is None:

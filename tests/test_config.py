@@ -80,7 +80,7 @@ def _lines(model: str) -> list[str]:
     [
         ("modle=lstm", "unknown option 'modle'; did you mean model?"),
         ("model=lsmt", "no model 'lsmt'; did you mean lstm?"),
-        ("model=zzzzzz", "no model 'zzzzzz'; known: .*lstm"),
+        ("model=zzzzzz", "no model 'zzzzzz'; known: .+, "),
         ("model.hiden_size=3", "unknown option 'model.hiden_size' of model 'lstm'; did you mean model.hidden_size?"),
         ("lr=0.1", "unknown option 'lr'; did you mean optimizer.lr?"),
         ("model.lr=0.1", "unknown option 'model.lr' of model 'lstm'; did you mean optimizer.lr?"),
