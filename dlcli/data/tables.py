@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlcli.data.base import TableBatch, TensorData
-from dlcli.data.splits import cut, random_order
+from dlcli.data.splits import divide, random_order
 from dlcli.errors import DataError
 from dlcli.spec import DataSpec
 
@@ -37,6 +37,7 @@ class TableData(TensorData):
                 for name, tensors in splits.items():
                     scaled = (tensors[column] - mean) / deviation
                     splits = {**splits, name: (scaled, tensors[1]) if column == 0 else (tensors[0], scaled)}
+        self.splits = tuple(splits)
         self.tensors = {name: tuple(tensor.float() for tensor in tensors) for name, tensors in splits.items()}
         features, targets = splits["train"]
         self.spec = DataSpec(
@@ -69,8 +70,11 @@ def read_table(file: Path, delimiter: str, columns: int, num_targets: int) -> Co
     return table[:, :-num_targets], table[:, -num_targets:]
 
 
-def split_rows(columns: Columns, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Columns]:
-    """Rows drawn at random: ``test_fraction`` of all for the test, ``val_fraction`` of the others to validate.
+def split_rows(
+    columns: Columns, val_fraction: float, test_fraction: float, split_seed: int, folds: int | None, fold: int
+) -> dict[str, Columns]:
+    """Rows drawn at random: ``test_fraction`` of all for the test, ``val_fraction`` of the others to validate, or one
+    of ``folds`` parts of the others.
 
     The test rows are those of scikit-learn's ``train_test_split(test_size=test_fraction, random_state=split_seed)``,
     which the books use; the rows left after it are in its order too, and the last of them validate.
@@ -78,5 +82,5 @@ def split_rows(columns: Columns, val_fraction: float, test_fraction: float, spli
     Raises:
         ConfigError: a part would be empty.
     """
-    parts = cut(random_order(len(columns[0]), split_seed), val_fraction, test_fraction)
+    parts = divide(random_order(len(columns[0]), split_seed), val_fraction, test_fraction, folds, fold)
     return {name: (columns[0][rows], columns[1][rows]) for name, rows in parts.items()}

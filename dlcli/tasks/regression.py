@@ -87,11 +87,8 @@ class Regression(Task):
         return predictions, targets.to(predictions.dtype)
 
     def _in_target_unit(self, values: Tensor) -> Tensor:
-        """Undo the standardisation of the targets, if the data ask for that."""
-        if self.target_scale is None:
-            return values
-        mean, deviation = self.target_scale
-        return values.double() * deviation + mean
+        """Undo what the data have done to the targets, if they ask for that."""
+        return values if self.target_scale is None else self.target_scale.undo(values)
 
     def _loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "mse":
@@ -109,8 +106,11 @@ class Regression(Task):
         return self._in_target_unit(at_least_float32(predictions))
 
     def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        return self.rows_of(self.predict(model, batch))
+
+    def rows_of(self, predicted: Tensor) -> dict[str, list[Any]]:
         """The predicted number ("prediction", or "prediction_0" and so on for several targets)."""
-        columns = self.predict(model, batch).T.tolist()
+        columns = predicted.T.tolist()
         if len(columns) == 1:
             return {"prediction": columns[0]}
         return {f"prediction_{number}": column for number, column in enumerate(columns)}
