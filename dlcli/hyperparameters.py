@@ -68,6 +68,8 @@ Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averagin
 Fraction = Annotated[float, Gt(0), Le(1)]
 Folds = Annotated[int, Ge(2)]  # parts of a cross-validation
 Duration = Annotated[int | str, DurationText()]
+Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavier_normal", "he", "orthogonal"]
+"""The rules of ``dlcli.layers.initialisation``."""
 
 NAMES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Ge, Gt, Le, Lt, MinLen)},
@@ -85,6 +87,7 @@ NAMES: dict[str, Any] = {
     "Fraction": Fraction,
     "Folds": Folds,
     "Duration": Duration,
+    "Init": Init,
 }
 """Every name that an annotation of a registered constructor may use."""
 

@@ -18,6 +18,10 @@ SMALLER = [
 ]
 
 
+def test_every_file_is_an_experiment() -> None:
+    assert len(NAMES) == len(list((catalogue.CONFIGS / "experiment").rglob("*.yaml"))) >= 17
+
+
 @pytest.mark.usefixtures("mirror")
 @pytest.mark.parametrize("name", NAMES)
 def test_an_experiment_trains_two_steps(tmp_path: Path, name: str) -> None:

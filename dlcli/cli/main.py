@@ -22,6 +22,7 @@ from dlcli.cli import (
     evaluate,
     export,
     predict,
+    reproduce,
     runs,
     sample,
     show,
@@ -81,6 +82,7 @@ app.command("show", epilog=show.EXAMPLE)(show.show)
 app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(data.app, name="data")
+app.command("reproduce", epilog=reproduce.EXAMPLE)(reproduce.reproduce)
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)

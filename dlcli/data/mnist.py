@@ -32,16 +32,19 @@ CLOTHES = [
 Splits = dict[str, tuple[Tensor, Tensor]]
 
 
-def load(name: str, classes: int, val_size: int, split_seed: int, folds: int | None, fold: int) -> tuple[Splits, str]:
+def load(
+    name: str, classes: int, train_size: int | None, val_size: int, split_seed: int, folds: int | None, fold: int
+) -> tuple[Splits, str]:
     """Pictures (N, 1, 28, 28) uint8 and labels (N,) int64 of each split, and where the files came from.
 
     ``val_size`` of the 60,000 training pictures, drawn by ``split_seed``, are the validation part. With ``val_size=0``
     all of them are trained on, and the test pictures are the validation part too, as the books have it. With ``folds``
-    the training pictures are divided into so many parts, of which one validates.
+    the training pictures are divided into so many parts, of which one validates. ``train_size`` keeps the first so many
+    of the training part.
 
     Raises:
         DataError: a file is damaged, or pictures and labels do not belong together.
-        ConfigError: ``val_size`` leaves nothing to train on, or there is no such fold.
+        ConfigError: ``val_size`` leaves nothing to train on, or less than ``train_size``; or there is no such fold.
     """
     paths, source = fetch_all(name)
     images = read_idx(paths[0], 3).unsqueeze(1)  # (N, 1, H, W)
@@ -56,12 +59,13 @@ def load(name: str, classes: int, val_size: int, split_seed: int, folds: int | N
         held_out, kept = (torch.from_numpy(parts[split]) for split in ("val", "train"))
     elif fold:
         raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
-    elif val_size == 0:
-        return {"train": (images, labels), "val": tested, "test": tested}, source
     else:
         held_out, kept = order[:val_size], order[val_size:]
-    held_out, kept = held_out.sort().values, kept.sort().values
-    return {"train": (images[kept], labels[kept]), "val": (images[held_out], labels[held_out]), "test": tested}, source
+    if train_size is not None and train_size > len(kept):
+        raise ConfigError(f"data.train_size={train_size}: expected at most {len(kept):,}")
+    held_out, kept = held_out.sort().values, kept.sort().values[:train_size]
+    validates = (images[held_out], labels[held_out]) if len(held_out) else tested
+    return {"train": (images[kept], labels[kept]), "val": validates, "test": tested}, source
 
 
 def read_labels(file: Path, count: int, classes: int) -> Tensor:
@@ -94,6 +98,7 @@ class IdxPictures(ImageData):
         self,
         *,
         batch_size: Count,
+        train_size: Count | None,
         val_size: Natural,
         split_seed: Seed,
         folds: Folds | None,
@@ -103,7 +108,7 @@ class IdxPictures(ImageData):
         normalize: bool,
         resize: Count | None,
     ):
-        splits, self.source = load(self.dataset, len(self.names), val_size, split_seed, folds, fold)
+        splits, self.source = load(self.dataset, len(self.names), train_size, val_size, split_seed, folds, fold)
         splits, names = only_classes(splits, self.names, classes)
         images, labels = splits["train"]
         splits["train"] = images, with_noise(labels, len(names), label_noise, split_seed)

@@ -51,6 +51,7 @@ class MinibatchTrainer(Trainer):
         clip_norm: PositiveFloat | None,
         clip_value: PositiveFloat | None,
         accumulate: Count,
+        shuffle: bool,
         ema_decay: Probability | None,
         precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"],
         compile: bool,
@@ -76,6 +77,7 @@ class MinibatchTrainer(Trainer):
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.accumulate = accumulate
+        self.shuffle = shuffle
         self.ema_decay = ema_decay
         self.precision = precision
         self.compile = compile
@@ -93,7 +95,8 @@ class MinibatchTrainer(Trainer):
         """
         # What an epoch is, and how long the run is.
         self.run, self.group = run, run.group
-        self.order = "stream" if run.task.carries_state(run.model) else "shuffled"
+        unordered = "shuffled" if self.shuffle else "sequential"
+        self.order = "stream" if run.task.carries_state(run.model) else unordered
         self.dtype = runtime.input_dtype(self.precision)
         batches = self._epoch(0)
         per_epoch = math.ceil(len(batches) / self.accumulate)
