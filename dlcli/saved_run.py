@@ -125,6 +125,7 @@ class SavedRun:
         elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
             raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
+        self.task.true_parameters = data.true_parameters
         return data
 
     def evaluate(self, split: str) -> dict[str, float]:

@@ -79,6 +79,7 @@ class DataModule:
     label_names: Sequence[str] | None = None  # of the classes
     vocabulary: Sequence[str] | None = None  # of the tokens
     target_scale: TargetScale | None = None  # how the numbers to predict were changed for training
+    true_parameters: tuple[list[float], float] | None = None  # weights and bias of the function that made the data
     notes: tuple[str, ...] = ()  # what people should know before they train on these data
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:

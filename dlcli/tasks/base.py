@@ -53,6 +53,7 @@ class Task:
     trains: ClassVar[tuple[str, ...]] = ("model",)
     class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
     target_scale: TargetScale | None = None  # how the data have changed the targets; set once
+    true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""

@@ -31,7 +31,8 @@ class Regression(Task):
     Model contract: ``model(features) -> (B, num_targets)``.
 
     Losses, each the mean over all examples and outputs, where e = prediction - target:
-    mse: e², with factor 1 (d2l writes e²/2: the same minimum, half the gradient).
+    mse: e², with factor 1.
+    half_mse: e²/2, as d2l writes it: the same minimum, half the gradient.
     l1: |e|.
     huber: e²/2 where |e| is at most delta, else delta (|e| - delta/2).
 
@@ -42,7 +43,7 @@ class Regression(Task):
     requires: ClassVar[tuple[str, ...]] = ("num_targets",)
     metric_directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
 
-    def __init__(self, *, loss: Literal["mse", "l1", "huber"], delta: PositiveFloat):
+    def __init__(self, *, loss: Literal["mse", "half_mse", "l1", "huber"], delta: PositiveFloat):
         """
         Args:
             loss: what is minimised.
@@ -93,6 +94,8 @@ class Regression(Task):
     def _loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "mse":
             return F.mse_loss(predictions, targets)
+        if self.loss == "half_mse":
+            return F.mse_loss(predictions, targets) / 2
         if self.loss == "l1":
             return F.l1_loss(predictions, targets)
         return F.huber_loss(predictions, targets, delta=self.delta)
