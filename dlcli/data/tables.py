@@ -77,7 +77,8 @@ def split_rows(
     of ``folds`` parts of the others.
 
     The test rows are those of scikit-learn's ``train_test_split(test_size=test_fraction, random_state=split_seed)``,
-    which the books use; the rows left after it are in its order too, and the last of them validate.
+    which the books use; the rows left after it are in its order too, and the last of them validate. With a
+    ``val_fraction`` of 0 the test rows validate too, as in some books.
 
     Raises:
         ConfigError: a part would be empty.

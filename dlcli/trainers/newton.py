@@ -126,7 +126,8 @@ class NewtonTrainer(Trainer):
             return gradient
         if self.hessian == "diagonal":
             return gradient / hessian.diagonal().abs().clamp(min=1e-12)
-        return torch.linalg.lstsq(hessian, gradient.unsqueeze(1), driver="gelsd").solution.squeeze(1)
+        solution: Tensor = torch.linalg.lstsq(hessian, gradient.unsqueeze(1), driver="gelsd").solution
+        return solution.squeeze(1)
 
     @torch.no_grad()
     def _step(self, run: RunContext, parameters: list[Any], value: float, gradient: Tensor, direction: Tensor) -> float:
