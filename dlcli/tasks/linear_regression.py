@@ -31,8 +31,6 @@ class LinearRegression(Regression):
         "rmse": "min",
         "r2": "max",
         "weight_penalty": "min",
-        "weight_error": "min",
-        "bias_error": "min",
     }
 
     def __init__(self, *, loss: Literal["mse", "half_mse", "l1", "huber"], delta: PositiveFloat):
