@@ -13,7 +13,7 @@ import torch
 from dlcli.data.images import ImageData
 from dlcli.data.splits import divide, stratified_order
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Folds, Fraction, Natural, Seed
+from dlcli.hyperparameters import Augmentations, Count, Folds, Fraction, Natural, Seed
 from dlcli.registry import DATA
 
 
@@ -32,6 +32,7 @@ class Digits(ImageData):
         fold: Natural,
         normalize: bool,
         resize: Count | None,
+        augmentation: Augmentations | None,
     ):
         if min(val_fraction, test_fraction) < 0.01:  # stratified parts need a picture of every class
             raise ConfigError(
@@ -65,4 +66,6 @@ class Digits(ImageData):
         self.source = "packaged"
         self.fingerprint = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
         names = [str(digit) for digit in range(10)]
-        super().__init__(splits, names, 16, batch_size=batch_size, normalize=normalize, resize=resize)
+        super().__init__(
+            splits, names, 16, batch_size=batch_size, normalize=normalize, resize=resize, augmentation=augmentation
+        )

@@ -21,7 +21,7 @@ from dlcli.data.labels import only_classes, with_noise
 from dlcli.data.sources import SOURCES
 from dlcli.data.splits import divide
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, Folds, Natural, Probability, Seed
+from dlcli.hyperparameters import Augmentations, Count, Folds, Natural, Probability, Seed
 from dlcli.registry import DATA
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -107,13 +107,16 @@ class IdxPictures(ImageData):
         label_noise: Probability,
         normalize: bool,
         resize: Count | None,
+        augmentation: Augmentations | None,
     ):
         splits, self.source = load(self.dataset, len(self.names), train_size, val_size, split_seed, folds, fold)
         splits, names = only_classes(splits, self.names, classes)
         images, labels = splits["train"]
         splits["train"] = images, with_noise(labels, len(names), label_noise, split_seed)
         self.fingerprint = fingerprint(self.dataset)
-        super().__init__(splits, names, 255, batch_size=batch_size, normalize=normalize, resize=resize)
+        super().__init__(
+            splits, names, 255, batch_size=batch_size, normalize=normalize, resize=resize, augmentation=augmentation
+        )
 
 
 @DATA.register("mnist")

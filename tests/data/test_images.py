@@ -22,7 +22,7 @@ MIRROR = Path(os.environ.get("DLCLI_DATA_MIRROR", "nowhere"))
 FOLDS = {"folds": None, "fold": 0}
 LABELS = {"classes": None, "label_noise": 0.0}
 SIZES = {"batch_size": 32, "train_size": None, "val_size": 20, "split_seed": 0}
-OPTIONS = {**SIZES, **FOLDS, **LABELS, "normalize": True, "resize": None}
+OPTIONS = {**SIZES, **FOLDS, **LABELS, "normalize": True, "resize": None, "augmentation": None}
 
 
 def idx(values, *, magic=None):
@@ -197,6 +197,8 @@ def test_pixel_statistics_are_exact():
 
 
 DIGITS = {
+    **FOLDS,
+    "augmentation": None,
     "batch_size": 32,
     "val_fraction": 0.1,
     "test_fraction": 0.2,
