@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class IdxPictures(ImageData):
         fold: Natural,
         classes: list[Natural] | None,
         label_noise: Probability,
-        normalize: bool,
+        normalize: bool | Literal["symmetric"],
         resize: Count | None,
         augmentation: Augmentations | None,
     ):
