@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
 
         print("\n".join(candidates(arguments[1:])))
         return 0
-    if not arguments or arguments == ["--help"]:
+    if not arguments or arguments in (["--help"], ["-h"]):
         print((Path(__file__).parent / "cli" / "help.txt").read_text(encoding="utf-8"), end="")
         return 0
     if arguments[:1] == ["--version"]:
@@ -90,7 +90,9 @@ def _lighten(command: Any) -> None:
         _lighten(inner)
     import typer
 
-    for parameter in command.get_params(typer.Context(command)):  # with --help
+    from dlcli.cli.main import HELP
+
+    for parameter in command.get_params(typer.Context(command, **HELP)):  # with --help
         if hasattr(parameter, "get_runtime_param"):
             parameter.get_runtime_param = _Light(parameter).get
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
 from dlcli.hyperparameters import MinLen, Seed, accepts, describe
-from dlcli.registry import DATA, MODELS, REGISTRIES, SCHEDULERS, TASKS, missing_size
+from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
 TOP_LEVEL: dict[str, Any] = {
@@ -37,20 +37,22 @@ def check(
         if key in TOP_LEVEL:
             problems += _value_problem(key, value, TOP_LEVEL[key])
         elif key not in REGISTRIES:
-            problems.append(
-                f"unknown option '{shown(key)}'; {suggestion(str(key), [*TOP_LEVEL, *REGISTRIES, 'experiment'])}"
-            )
+            known = suggestion(str(key), [*TOP_LEVEL, *REGISTRIES, "experiment"])
+            problems.append(f"unknown option '{shown(key)}'; {_elsewhere(str(key), config) or known}")
     problems += [
         f"missing option '{key}'; expected {describe(TOP_LEVEL[key])}" for key in TOP_LEVEL if key not in config
     ]
     broken = set()
+    checked = set(groups) - unused_groups(config)
     for group in REGISTRIES:
-        found = group_problems(group, config.get(group)) if group in groups else []
+        found = group_problems(group, config.get(group), config) if group in checked else []
         if found:
             problems += found
             broken.add(group)
     if not broken & {"model", "data", "task"}:
         problems += _fit_problems(config, choices, directories)
+        if "trainer" in groups and "trainer" not in broken:
+            problems += _partner_problems(config, choices, directories)
     if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
@@ -58,8 +60,11 @@ def check(
     return problems
 
 
-def group_problems(group: str, values: Any) -> list[str]:
-    """Problems of one group's section: its name, unknown, missing and ill-typed options."""
+def group_problems(group: str, values: Any, config: Mapping[str, Any] | None = None) -> list[str]:
+    """Problems of one group's section: its name, unknown, missing and ill-typed options.
+
+    With the whole ``config``, an unknown option that another group has is answered with that group's name.
+    """
     if not isinstance(values, dict) or not isinstance(values.get("name"), str):
         return [f"{group} is {shown(values)}; expected one {group} by name, for example {group}={_example(group)}"]
     registry, name = REGISTRIES[group], values["name"]
@@ -79,9 +84,8 @@ def group_problems(group: str, values: Any) -> list[str]:
             continue  # reported by _private_problems
         elif key not in options:
             near = suggestion(str(key), options, full=False)
-            hint = (
-                near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else _known(options)
-            )
+            near = near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else ""
+            hint = near or _elsewhere(str(key), config or {}, group) or _known(options)
             problems.append(f"unknown option '{group}.{shown(key)}' of {group} '{shown(name)}'; {hint}")
         else:
             problems += _value_problem(f"{group}.{key}", value, options[key])
@@ -106,6 +110,13 @@ def sample_problems(task: str, values: Mapping[str, Any], prefix: str = "") -> l
             problems.append(f"unknown option '{prefix}{shown(key)}' of sampling; {suggestion(str(key), signature)}")
     missing = [key for key in signature if key not in values]
     return problems + [f"missing option '{prefix}{key}'; expected {describe(signature[key])}" for key in missing]
+
+
+def _elsewhere(key: str, config: Mapping[str, Any], here: str = "") -> str:
+    """A question for people who wrote ``lr=`` or ``model.lr=`` and meant ``optimizer.lr=``; "" if no group has it."""
+    sections = {group: config.get(group) for group in REGISTRIES if group != here}
+    options = [f"{group}.{key}" for group, section in sections.items() if isinstance(section, dict) and key in section]
+    return f"did you mean {' or '.join(options)}?" if options and key != "name" else ""
 
 
 def _known(options: Mapping[str, Any]) -> str:
@@ -154,6 +165,46 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     return problems
 
 
+def _partner_problems(
+    config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]
+) -> list[str]:
+    """Entries that name the ones of other groups which they go with, and a trainer that asks more of its model."""
+    problems = []
+    for group in ("model", "task"):
+        name = config[group]["name"]
+        for other, names in REGISTRIES[group].constant(name, "goes_with", {}).items():
+            if config[other]["name"] not in names:
+                problems.append(
+                    f"{group} '{choices.get(group) or name}' does not go with {other} '{config[other]['name']}': "
+                    f"add {other}={names[0]}"
+                )
+    trainer, model = config["trainer"]["name"], config["model"]["name"]
+    lacking = [method for method in _model_methods(trainer) if not MODELS.has_method(model, method)]
+    if lacking and not problems:
+        able = [
+            entry.name
+            for entry in catalogue.entries("model", directories).values()
+            if all(MODELS.has_method(entry.content()["name"], method) for method in _model_methods(trainer))
+        ]
+        problems.append(
+            f"trainer '{trainer}' needs a model with {lacking[0]}(), which model "
+            f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
+        )
+    return problems
+
+
+def _model_methods(trainer: str) -> tuple[str, ...]:
+    return tuple(TRAINERS.constant(trainer, "model_methods", ()))
+
+
+def unused_groups(config: Mapping[str, Any]) -> set[str]:
+    """Of the groups "optimizer" and "scheduler", those that the composed trainer does not ask for."""
+    trainer = config.get("trainer")
+    name = trainer.get("name") if isinstance(trainer, dict) else None
+    optional = {OPTIMIZERS.group, SCHEDULERS.group}
+    return optional - set(TRAINERS.constant(name, "uses", optional)) if name in TRAINERS.names() else set()
+
+
 def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:
     """The sizes that a data entry with these options defines, read from its class without importing it."""
     sizes = tuple(DATA.constant(data["name"], "provides", ()))
@@ -173,8 +224,11 @@ def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> 
 
 def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
     """A run that never ends, and options that wait for what never happens."""
-    trainer, scheduler, task = config["trainer"], config["scheduler"]["name"], config["task"]["name"]
-    problems = []
+    trainer, task = config["trainer"], config["task"]["name"]
+    problems: list[str] = []
+    if "scheduler" in unused_groups(config):
+        return problems
+    scheduler = config["scheduler"]["name"]
     if "max_steps" in trainer:
         budgeted = trainer["max_steps"] is not None or trainer["max_epochs"] is not None
         if not budgeted and trainer["max_minutes"] is None and trainer["patience"] is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dlcli import catalogue
 from dlcli.catalogue import GROUPS
-from dlcli.check import check, group_problems
+from dlcli.check import check, group_problems, unused_groups
 from dlcli.errors import ConfigError, DataError, shown, suggestion
 from dlcli.inspection import inspector
 from dlcli.registry import TASKS
@@ -68,9 +68,26 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
     composed = _compose_with_hydra(prepared, directories, list_files)
     composed = _inspected(composed, prepared, directories, list_files)
     problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
+    problems += _without_unused_groups(composed, prepared)
     if problems:
         raise ConfigError(problems)
     return composed
+
+
+def _without_unused_groups(composed: Composed, overrides: Sequence[str]) -> list[str]:
+    """Take the groups that the trainer does not ask for out of the configuration; problems if somebody set them."""
+    problems = []
+    for group in sorted(unused_groups(composed.config)):
+        composed.config.pop(group, None)
+        composed.choices.pop(group, None)
+        composed.files[:] = [file for file in composed.files if file.parent.name != group]
+        keys = [text.lstrip("+").partition("=")[0] for text in overrides]
+        problems += [
+            f"{key} has no effect: trainer '{composed.choices.get('trainer')}' uses no {group}; leave it out"
+            for key in keys
+            if key.partition(".")[0] == group
+        ]
+    return problems
 
 
 def _inspected(composed: Composed, overrides: list[str], directories: list[Path], list_files: bool) -> Composed:

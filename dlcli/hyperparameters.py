@@ -67,6 +67,8 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
 Fraction = Annotated[float, Gt(0), Le(1)]
 Duration = Annotated[int | str, DurationText()]
+Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavier_normal", "he", "orthogonal"]
+"""The rules of ``dlcli.layers.initialisation``."""
 
 NAMES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Ge, Gt, Le, Lt, MinLen)},
@@ -83,6 +85,7 @@ NAMES: dict[str, Any] = {
     "Probability": Probability,
     "Fraction": Fraction,
     "Duration": Duration,
+    "Init": Init,
 }
 """Every name that an annotation of a registered constructor may use."""
 

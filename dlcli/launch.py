@@ -53,6 +53,8 @@ def begin(
     place = launched()
     devices = trainer.get("devices", 1)
     if place is not None:
+        if "devices" not in trainer:
+            raise ConfigError(f"trainer '{trainer['name']}' works in one process; start it without a launcher")
         if devices not in (1, place["size"]):
             raise ConfigError(
                 f"trainer.devices={devices}: the launcher has started {place['size']} processes; leave the option out"

@@ -110,6 +110,10 @@ class Registry:
                         return ast.literal_eval(value)
         return default
 
+    def has_method(self, name: str, method: str) -> bool:
+        """Whether the entry's class (or its base class) defines a method, read from the source without importing it."""
+        return _find_method(self._source(name), method) is not None
+
     def load(self, name: str) -> type:
         """The class of an entry; imports its module, so that building it later imports nothing.
 

@@ -27,6 +27,7 @@ from dlcli.run_records import write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
+from dlcli.trainers.base import Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 BOOKKEEPING = {
@@ -78,10 +79,12 @@ class Run:
         self.data.to(self.device)
         if group is not None:
             self._join(group, sync_batch_norm=trainer.get("sync_batch_norm", False))
-        self.trainer = TRAINERS.build(trainer)
+        self.trainer: Trainer = TRAINERS.build(trainer)
         # What cannot be built is found now, before a folder is made.
-        self.build_optimizer(self.model)
-        self.build_scheduler(1000, 100)
+        if "optimizer" in self.trainer.uses:
+            self.build_optimizer(self.model)
+        if "scheduler" in self.trainer.uses:
+            self.build_scheduler(1000, 100)
         # Of training, whatever building has drawn; each process of a group draws its own.
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
@@ -133,18 +136,8 @@ class Run:
         ]
 
     def try_batch(self) -> dict[str, float]:
-        """The first training batch forward and backward; returns the losses by network. Changes no parameter."""
-        order = "stream" if self.task.carries_state(self.model) else "shuffled"
-        batch = self.data.batches("train", order=order, seed=self.seed, epoch=0)[0]  # type: ignore[arg-type]
-        networks = {
-            name: self.model if name == "model" else self.model.get_submodule(name) for name in self.task.trains
-        }
-        losses = {}
-        for loss in self.task.training_step({"model": self.model, **networks}, converted(batch, self.dtype)):
-            loss.value.backward()  # type: ignore[no-untyped-call]
-            losses["loss" if loss.network == "model" else f"{loss.network}_loss"] = loss.value.item()
-        self.model.zero_grad()
-        return losses
+        """What the trainer measures on the first training batch. Changes no parameter."""
+        return self.trainer.try_out(self)
 
     # ------------------------------------------------------------------ what trainers use
 
@@ -274,7 +267,9 @@ class Run:
             best = self.group.broadcast(best)
             self.group.copy_from_main([*self.model.parameters(), *self.model.buffers()])
         networks = {"model": self.model}
-        metrics: dict[str, dict[str, float]] = {"train": dict(self.trainer.loop.latest)}
+        loop = self.trainer.loop
+        assert loop is not None
+        metrics: dict[str, dict[str, float]] = {"train": dict(loop.latest)}
         if best is not None:
             metrics[best["metric"].partition("/")[0]] = best["metrics"]  # of these very weights
         for split in self.data.splits:
@@ -299,7 +294,7 @@ class Run:
     def _write_summary(self, **changes: Any) -> None:
         """Rewrite ``summary.json`` from what is known now."""
         assert self.directory is not None
-        loop = getattr(self.trainer, "loop", None)
+        loop = self.trainer.loop
         if loop is not None:
             best = loop.best
             self.summary["steps"] = loop.step

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dlcli import catalogue
+from dlcli import catalogue, experiments
 from dlcli.check import group_problems
 from dlcli.config import compose
 from dlcli.registry import DATA, REGISTRIES
@@ -55,13 +55,21 @@ def test_the_header_says_what_it_is_and_where_it_comes_from(file: Path) -> None:
     assert any(line.startswith("Source: ") for line in lines)
 
 
-@pytest.mark.parametrize("file", EXPERIMENTS, ids=name_of)
-def test_an_experiment_says_its_command_and_what_to_expect(file: Path) -> None:
-    lines = catalogue.header(file)
-    name = file.relative_to(catalogue.CONFIGS / "experiment").with_suffix("").as_posix()
-    assert f"Command: dlcli train experiment={name}" in lines
-    assert any(line.startswith("Expect: ") for line in lines)
-    assert "# @package _global_" in file.read_text().splitlines()[0]
+@pytest.mark.parametrize("name", list(catalogue.entries("experiment")))
+def test_an_experiment_says_its_command_its_minutes_and_what_to_expect(name: str) -> None:
+    entry = catalogue.entries("experiment")[name]
+    found = experiments.read(entry)
+    assert found.command == f"dlcli train experiment={name}"
+    assert found.source
+    assert found.minutes is not None
+    assert found.expect
+    assert entry.file.read_text().splitlines()[0] == "# @package _global_"
+    if "/" in name:
+        assert found.book == {"dlfs": "DLFS", "gdl": "GDL"}.get(name.split("/")[0], name.split("/")[0])
+    keys = [
+        line.partition(":")[0] for line in catalogue.header(entry.file)[1:] if re.match(r"[A-Z][A-Za-z ]{,20}:", line)
+    ]
+    assert set(keys) <= set(experiments.KEYS)
 
 
 @pytest.mark.parametrize("group", list(REGISTRIES))

@@ -80,8 +80,10 @@ def _lines(model: str) -> list[str]:
     [
         ("modle=lstm", "unknown option 'modle'; did you mean model?"),
         ("model=lsmt", "no model 'lsmt'; did you mean lstm?"),
-        ("model=zzzzzz", "no model 'zzzzzz'; known: .*lstm"),
+        ("model=zzzzzz", "no model 'zzzzzz'; known: .+, "),
         ("model.hiden_size=3", "unknown option 'model.hiden_size' of model 'lstm'; did you mean model.hidden_size?"),
+        ("lr=0.1", "unknown option 'lr'; did you mean optimizer.lr?"),
+        ("model.lr=0.1", "unknown option 'model.lr' of model 'lstm'; did you mean optimizer.lr?"),
         ("+model.x=1", "unknown option 'model.x' of model 'lstm'"),
         ("model.vocab_size=3", "model.vocab_size cannot be set: the data decide it"),
         ("model.hidden_size=big", "model.hidden_size=big: expected a whole number at least 1"),

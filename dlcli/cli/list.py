@@ -28,6 +28,7 @@ def list_choices(
     """
     from fnmatch import fnmatchcase
 
+    from dlcli import experiments
     from dlcli.catalogue import CONFIGS, GROUPS, entries
     from dlcli.cli.table import table
     from dlcli.errors import ConfigError, suggestion
@@ -41,11 +42,15 @@ def list_choices(
         for entry in entries(name, directories).values()
         if glob is None or fnmatchcase(entry.name, glob)
     ]
+    recipes = {entry.name: experiments.read(entry) for entry in found if entry.group == "experiment"}
     if as_json:
         import json
 
         fields = ("group", "name", "description", "source")
         records = [{**{field: getattr(entry, field) for field in fields}, "file": str(entry.file)} for entry in found]
+        for record in records:
+            if record["group"] == "experiment":
+                record.update(recipes[record["name"]].to_json())
         print(json.dumps(records, indent=2, ensure_ascii=False))
         return
     if not found:
@@ -53,7 +58,13 @@ def list_choices(
         raise ConfigError(f"no {group or 'choice'}{matching}; see 'dlcli list{f' {group}' if glob else ''}'")
     for number, name in enumerate(dict.fromkeys(entry.group for entry in found)):
         rows = [
-            ("", entry.name + ("" if entry.file.is_relative_to(CONFIGS) else " (own)"), entry.description, entry.source)
+            [
+                "",
+                entry.name + ("" if entry.file.is_relative_to(CONFIGS) else " (own)"),
+                *([recipes[entry.name].summary()] if name == "experiment" else []),
+                entry.description,
+                entry.source,
+            ]
             for entry in found
             if entry.group == name
         ]

@@ -22,6 +22,7 @@ from dlcli.cli import (
     evaluate,
     export,
     predict,
+    reproduce,
     runs,
     sample,
     show,
@@ -55,7 +56,9 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, epilog=EXAMPLE)
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(cls=Verbs, add_completion=False, rich_markup_mode=None, epilog=EXAMPLE, context_settings=HELP)
 
 
 @app.callback()
@@ -79,6 +82,7 @@ app.command("show", epilog=show.EXAMPLE)(show.show)
 app.add_typer(runs.app, name="runs", epilog=runs.EXAMPLE)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(data.app, name="data")
+app.command("reproduce", epilog=reproduce.EXAMPLE)(reproduce.reproduce)
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
@@ -87,7 +91,10 @@ app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
 def top_level_help() -> str:
     """What Typer prints for ``dlcli --help``, on a terminal of 80 columns."""
     command = get_command(app)
-    return command.get_help(typer.Context(command, info_name="dlcli", max_content_width=80, terminal_width=80)) + "\n"
+    return (
+        command.get_help(typer.Context(command, info_name="dlcli", max_content_width=80, terminal_width=80, **HELP))
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def learning_rates(config: dict[str, Any]) -> tuple[list[int], list[float], list
     from dlcli.registry import SCHEDULERS
 
     trainer, notes = config["trainer"], []
+    if "scheduler" not in config:
+        raise ConfigError(f"--plot: trainer '{trainer['name']}' has no learning rate to draw")
     total = trainer.get("max_steps")
     if not total:
         total = NOMINAL_STEPS

@@ -5,6 +5,7 @@ Out of scope here: models, objectives, processes. Data decide sizes; the trainer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
@@ -18,6 +19,9 @@ from dlcli.spec import DataSpec
 Order = Literal["shuffled", "sequential", "stream"]
 """``shuffled``: a permutation that is a pure function of seed and epoch. ``sequential``: as stored. ``stream``:
 consecutive windows of parallel streams, for state that is carried from batch to batch (texts only)."""
+
+EVALUATION_VALUES = 2**21
+"""In the inputs of a batch that is only measured: 512 pictures of 3x32x32, 13 of 3x224x224."""
 
 
 class ImageBatch(NamedTuple):
@@ -136,9 +140,13 @@ class TensorData(DataModule):
         if order == "stream":
             raise ValueError("only texts can be read as streams")
         tensors = self.tensors[split]
-        batch_size = self.batch_size if split == "train" else max(self.batch_size, 512)
+        batch_size = self.batch_size if split == "train" else max(self.batch_size, self._evaluation_batch())
         indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
         return TensorBatches(tensors, indices, batch_size, self.collate)
+
+    def _evaluation_batch(self) -> int:
+        """As many examples as make work for the cores, of large ones fewer, so that training needs the most memory."""
+        return min(512, EVALUATION_VALUES // math.prod(self.spec.input_shape or (1,)))
 
     @property
     def class_counts(self) -> list[int] | None:

@@ -26,15 +26,18 @@ CLOTHES = [
 ]  # fmt: skip
 
 
-def load(name: str, classes: int, val_size: int, split_seed: int) -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
+def load(
+    name: str, classes: int, train_size: int | None, val_size: int, split_seed: int
+) -> tuple[dict[str, tuple[Tensor, Tensor]], str]:
     """Pictures (N, 1, 28, 28) uint8 and labels (N,) int64 of each split, and where the files came from.
 
     ``val_size`` of the 60,000 training pictures, drawn by ``split_seed``, are the validation part. With ``val_size=0``
-    all of them are trained on, and the test pictures are the validation part too, as the books have it.
+    all of them are trained on, and the test pictures are the validation part too, as the books have it. ``train_size``
+    keeps the first so many of the training part.
 
     Raises:
         DataError: a file is damaged, or pictures and labels do not belong together.
-        ConfigError: ``val_size`` leaves nothing to train on.
+        ConfigError: ``val_size`` leaves nothing to train on, or less than ``train_size``.
     """
     paths, source = fetch_all(name)
     images = read_idx(paths[0], 3).unsqueeze(1)  # (N, 1, H, W)
@@ -43,10 +46,12 @@ def load(name: str, classes: int, val_size: int, split_seed: int) -> tuple[dict[
     tested = test, read_labels(paths[3], len(test), classes)
     if val_size >= len(images):
         raise ConfigError(f"data.val_size={val_size}: expected less than the {len(images):,} training pictures")
+    if train_size is not None and train_size > len(images) - val_size:
+        raise ConfigError(f"data.train_size={train_size}: expected at most {len(images) - val_size:,}")
     if val_size == 0:
-        return {"train": (images, labels), "val": tested, "test": tested}, source
+        return {"train": (images[:train_size], labels[:train_size]), "val": tested, "test": tested}, source
     order = permutation(len(images), split_seed, 0)
-    held_out, kept = order[:val_size].sort().values, order[val_size:].sort().values
+    held_out, kept = order[:val_size].sort().values, order[val_size:].sort().values[:train_size]
     return {"train": (images[kept], labels[kept]), "val": (images[held_out], labels[held_out]), "test": tested}, source
 
 
@@ -75,9 +80,16 @@ class Mnist(ImageData):
     """Handwritten digits."""
 
     def __init__(
-        self, *, batch_size: Count, val_size: Natural, split_seed: Seed, normalize: bool, resize: Count | None
+        self,
+        *,
+        batch_size: Count,
+        train_size: Count | None,
+        val_size: Natural,
+        split_seed: Seed,
+        normalize: bool,
+        resize: Count | None,
     ):
-        splits, self.source = load("mnist", len(DIGITS), val_size, split_seed)
+        splits, self.source = load("mnist", len(DIGITS), train_size, val_size, split_seed)
         self.fingerprint = fingerprint("mnist")
         super().__init__(splits, DIGITS, 255, batch_size=batch_size, normalize=normalize, resize=resize)
 
@@ -87,8 +99,15 @@ class FashionMnist(ImageData):
     """Pictures of clothes."""
 
     def __init__(
-        self, *, batch_size: Count, val_size: Natural, split_seed: Seed, normalize: bool, resize: Count | None
+        self,
+        *,
+        batch_size: Count,
+        train_size: Count | None,
+        val_size: Natural,
+        split_seed: Seed,
+        normalize: bool,
+        resize: Count | None,
     ):
-        splits, self.source = load("fashion_mnist", len(CLOTHES), val_size, split_seed)
+        splits, self.source = load("fashion_mnist", len(CLOTHES), train_size, val_size, split_seed)
         self.fingerprint = fingerprint("fashion_mnist")
         super().__init__(splits, CLOTHES, 255, batch_size=batch_size, normalize=normalize, resize=resize)

@@ -1,25 +1,32 @@
-"""Next-token logits of a language model that is fed token by token, whatever the model offers for that.
+"""Texts of a language model, token by token: reading what is there, and drawing what comes next.
 
 Letters: B samples, N tokens fed at once, V tokens of the vocabulary.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlcli.errors import NonFiniteError
 from dlcli.functional.inference import device_of
+from dlcli.functional.sampling import draw, gumbel_noise, keep
+
+MAX_CHUNK = 32  # tokens that are drawn before any of them is looked at
 
 
 class TokenReader:
     """Feeds tokens to a language model and returns the logits of the token after them.
 
     A model with ``initial_state(B)`` and ``model(tokens, state) -> (logits, state)`` reads each token once (a recurrent
-    network's state, a transformer's cache). When the model has a ``context`` and it is full, reading starts again from
-    the last half of it. Any other model, ``model(tokens) -> logits``, reads the last ``context`` tokens (all, without
-    one) again for every token.
+    network's state, a transformer's cache). If it also has ``token_step(state) -> function``, that function reads the
+    single tokens that follow: ``function(tokens (B,)) -> logits (B, V)``, the same logits in less time, from weights
+    that must not change meanwhile. When the model has a ``context`` and it is full, reading starts again from the last
+    half of it. Any other model, ``model(tokens) -> logits``, reads the last ``context`` tokens (all, without one) again
+    for every token.
     """
 
     def __init__(self, model: nn.Module, batch_size: int):
@@ -29,30 +36,71 @@ class TokenReader:
         self.context: int | None = getattr(model, "context", None)
         self.stateful = hasattr(model, "initial_state")
         self.state: tuple[Tensor, ...] | None = None
+        self.step: Any = None  # the model's token_step, once it has a state
         self.read = 0  # tokens that the state has seen
-        self.history = torch.empty(batch_size, 0, dtype=torch.int64)  # (B, at most context tokens)
+        self.history: list[Tensor] = []  # what may have to be read again, each (B, N)
 
     @torch.no_grad()
     def feed(self, tokens: Tensor) -> Tensor:
-        """tokens (B, N) int64 on the CPU -> logits (B, V) of the next token, on the CPU."""
-        if self.context is None and self.stateful:
-            return self._step(tokens)
-        self.history = torch.cat([self.history, tokens], 1)
-        if self.context is not None:
-            self.history = self.history[:, -self.context :]
+        """tokens (B, N) int64 -> logits (B, V) of the next token, on the model's device."""
+        tokens = tokens.to(self.device)
+        if self.context is not None or not self.stateful:
+            self.history.append(tokens)
         if not self.stateful:
-            logits: Tensor = self.model(self.history.to(self.device))  # (B, N, V)
-            return logits[:, -1].cpu()
-        assert self.context is not None
-        if self.read + tokens.shape[1] > self.context:
-            self.state, self.read = None, 0
-            tokens = self.history[:, -max(1, self.context // 2) :]
-        return self._step(tokens)
-
-    def _step(self, tokens: Tensor) -> Tensor:
-        if self.state is None:
-            self.state = self.model.initial_state(self.batch_size)
-        logits, self.state = self.model(tokens.to(self.device), self.state)  # (B, N, V)
+            self.history = [torch.cat(self.history, 1)[:, -(self.context or 0) :]]
+            logits: Tensor = self.model(self.history[0])  # (B, N, V)
+            return logits[:, -1]
+        if self.context is not None and self.read + tokens.shape[1] > self.context:
+            tokens = torch.cat(self.history, 1)[:, -max(1, self.context // 2) :]
+            self.history, self.state, self.step, self.read = [tokens], None, None, 0
         self.read += tokens.shape[1]
-        last: Tensor = logits[:, -1].cpu()
-        return last
+        if self.step is not None:
+            for column in tokens.unbind(1):
+                logits = self.step(column)
+            return logits
+        state = self.model.initial_state(self.batch_size) if self.state is None else self.state
+        logits, self.state = self.model(tokens, state)  # (B, N, V)
+        if hasattr(self.model, "token_step"):
+            self.step = self.model.token_step(self.state)
+        return logits[:, -1]
+
+
+def generate(
+    model: nn.Module,
+    start: Tensor,
+    length: int,
+    *,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generators: Sequence[torch.Generator],
+) -> Iterator[list[list[int]]]:
+    """``length`` tokens of each sample, drawn after ``start`` (B, N) and all before them, a few at a time.
+
+    Yields a list of new tokens for each sample: first one token, then twice as many each time up to ``MAX_CHUNK``, so
+    that the first appears at once and looking at tokens, which waits for the device, is rare. Sample b takes its
+    randomness from ``generators[b]`` alone; but for the rounding of the model's arithmetic, which may depend on the
+    number of samples, it is the same text alone and among others.
+
+    Raises:
+        NonFiniteError: a logit is NaN or infinite; the tokens drawn from it are not yielded.
+    """
+    reader = TokenReader(model, len(start))
+    temperature = min(temperature, 1e30)  # logits vanish long before, and more would overflow float32
+    tokens, noise = start, torch.empty(0)
+    size, drawn = 1, 0
+    while drawn < length:
+        columns, sums = [], []
+        for index in range(min(size, length - drawn)):
+            logits = reader.feed(tokens).float()  # (B, V)
+            if index == 0:  # of the whole chunk, so that the same seed gives the same text at any length
+                noise = (temperature * gumbel_noise(generators, size, logits.shape[1])).to(logits)  # (size, B, V)
+            column, sum_ = draw(keep(logits, temperature, top_k, top_p), noise[index])
+            tokens = column[:, None]
+            columns.append(tokens)
+            sums.append(sum_)
+        if not torch.stack(sums).isfinite().all():
+            raise NonFiniteError("no sample: the model's outputs are not finite; take an earlier checkpoint")
+        yield torch.cat(columns, 1).tolist()
+        drawn += len(columns)
+        size = min(2 * size, MAX_CHUNK)

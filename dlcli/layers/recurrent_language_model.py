@@ -6,6 +6,7 @@ L layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, overload
 
 import torch
@@ -16,13 +17,14 @@ from dlcli.errors import ConfigError
 from dlcli.hyperparameters import Count, Probability
 
 State = tuple[Tensor, ...]
+TokenStep = Callable[[Tensor], Tensor]
 
 
 class RecurrentLanguageModel(nn.Module):
     """Embedding (or one-hot) -> recurrence of ``num_layers`` -> linear layer to the vocabulary.
 
     Dropout acts on the connections that are not recurrent: after a learned embedding, between the layers and before
-    the output (Zaremba et al. 2014). Subclasses say which recurrence.
+    the output (Zaremba et al. 2014). Subclasses say which recurrence, and write its ``cell`` out for steps one by one.
 
     Class attributes:
         recurrent: the state after one window is worth carrying to the next.
@@ -108,6 +110,54 @@ class RecurrentLanguageModel(nn.Module):
         """Zeros, each (L, batch_size, H), with the parameters' dtype and device."""
         weight = self.output.weight
         return tuple(weight.new_zeros(self.num_layers, batch_size, self.hidden_size) for _ in range(self.num_states))
+
+    @staticmethod
+    def cell(from_input: Tensor, from_hidden: Tensor, *state: Tensor) -> State:
+        """The recurrence of one layer at one step, as its paper writes it.
+
+        Args:
+            from_input: W x + b, (B, gates H).
+            from_hidden: U h + c, (B, gates H).
+            state: before the step, each (B, H).
+
+        Returns:
+            The state after the step; its first tensor is h.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def token_step(self, state: State) -> TokenStep:
+        """A function that reads single tokens after ``state``: tokens (B,) int64 -> logits (B, V).
+
+        It computes what ``forward`` does in evaluation mode, in less time, and keeps the state to itself. The weights
+        must not change while it is in use, and the logits hold until the next call.
+
+        Two things make it quick. The input of the first layer is one of V vectors: all V products with W are taken
+        once, and a step looks one up. And whatever reads the new h of a layer, its own next step and the layer above
+        (or the output), stands in one matrix: one product for each layer.
+        """
+        weights = dict(self.recurrence.named_parameters())
+        inputs = [(weights[f"weight_ih_l{i}"], weights[f"bias_ih_l{i}"]) for i in range(self.num_layers)]
+        own = [(weights[f"weight_hh_l{i}"], weights[f"bias_hh_l{i}"]) for i in range(self.num_layers)]
+        vectors = self.embedding.weight if self.embedding is not None else inputs[0][0].new_ones(self.vocab_size).diag()
+        table = F.linear(vectors, *inputs[0])  # (V, gates H)
+        above = [*inputs[1:], (self.output.weight, self.output.bias)]
+        matrices = [torch.cat([o, up]).t().contiguous() for (o, _), (up, _) in zip(own, above, strict=True)]
+        biases = [torch.cat([o, up]) for (_, o), (_, up) in zip(own, above, strict=True)]
+        layers = [tuple(tensor[i] for tensor in state) for i in range(self.num_layers)]
+        products = [torch.addmm(b, layer[0], m) for b, layer, m in zip(biases, layers, matrices, strict=True)]
+        from_hidden = [product[:, : table.shape[1]] for product in products]  # views of what a step computes
+        from_below = [product[:, table.shape[1] :] for product in products]
+
+        def step(tokens: Tensor) -> Tensor:
+            found = table.index_select(0, tokens)
+            for i in range(len(layers)):
+                layers[i] = self.cell(found, from_hidden[i], *layers[i])
+                torch.addmm(biases[i], layers[i][0], matrices[i], out=products[i])
+                found = from_below[i]
+            return found
+
+        return step
 
     @overload
     def forward(self, tokens: Tensor) -> Tensor: ...

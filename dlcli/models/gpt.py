@@ -6,7 +6,8 @@ hidden units, N heads, D = C / N units of a head.
 
 from __future__ import annotations
 
-from typing import ClassVar, overload
+from collections.abc import Callable
+from typing import Any, ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from dlcli.hyperparameters import Count, Probability
 from dlcli.registry import MODELS
 
 State = tuple[Tensor, ...]
+TokenStep = Callable[[Tensor], Tensor]
 
 
 class CausalSelfAttention(nn.Module):
@@ -38,12 +40,12 @@ class CausalSelfAttention(nn.Module):
         if past is not None:
             key = torch.cat([past[0].to(key.dtype), key], dim=2)  # (B, N, P + T, D)
             value = torch.cat([past[1].to(value.dtype), value], dim=2)
-            # Query t stands at position P + t.
-            shape = (length, key.shape[2])
-            mask = torch.ones(shape, dtype=torch.bool, device=key.device).tril(shape[1] - length)  # (T, P + T)
+            if length > 1:  # query t stands at position P + t; a single one sees all keys
+                shape = (length, key.shape[2])
+                mask = torch.ones(shape, dtype=torch.bool, device=key.device).tril(shape[1] - length)  # (T, P + T)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=mask is None
+            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=past is None
         )  # (B, N, T, D)
         return self.projection(mixed.transpose(1, 2).reshape(batch_size, length, hidden_size)), key, value
 
@@ -156,6 +158,47 @@ class GPT(nn.Module):
         shape = (batch_size, self.num_heads, 0, weight.shape[1] // self.num_heads)
         return tuple(weight.new_empty(shape) for _ in range(2 * len(self.blocks)))
 
+    @torch.no_grad()
+    def token_step(self, state: State) -> TokenStep:
+        """A function that reads single tokens after ``state``: tokens (B,) int64 -> logits (B, V).
+
+        It computes what ``forward`` does in evaluation mode, in less time: keys and values are written once, into room
+        for ``context`` of them. The weights must not change while it is in use.
+
+        Raises (the function): ValueError: no room for another token.
+        """
+        batch_size, _, start, _ = state[0].shape
+        room = [tensor.new_empty(batch_size, self.num_heads, self.context, tensor.shape[3]) for tensor in state]
+        for cache, past in zip(room, state, strict=True):
+            cache[:, :, :start] = past
+        position = start
+
+        def step(tokens: Tensor) -> Tensor:
+            nonlocal position
+            self._check_room(position + 1)
+            hidden = self.embedding.weight[tokens] + self.position_embedding.weight[position]  # (B, C)
+            for block, keys, values in zip(self.blocks, room[::2], room[1::2], strict=True):
+                attention: Any = block.attention
+                heads = _linear(_norm(hidden, block.attention_norm), attention.query_key_value)  # (B, 3 C)
+                query, key, value = heads.view(batch_size, 3, self.num_heads, 1, -1).unbind(1)  # each (B, N, 1, D)
+                keys[:, :, position : position + 1] = key
+                values[:, :, position : position + 1] = value
+                seen = slice(0, position + 1)
+                mixed = F.scaled_dot_product_attention(query, keys[:, :, seen], values[:, :, seen])  # (B, N, 1, D)
+                hidden = hidden + _linear(mixed.flatten(1), attention.projection)
+                expanded = F.gelu(_linear(_norm(hidden, block.mlp_norm), block.expansion), approximate="tanh")
+                hidden = hidden + _linear(expanded, block.contraction)
+            position += 1
+            return F.linear(_norm(hidden, self.norm), self.embedding.weight)  # (B, V)
+
+        return step
+
+    def _check_room(self, positions: int) -> None:
+        if positions > self.context:
+            raise ValueError(
+                f"the model sees at most {self.context} positions, got {positions}; begin again with fewer"
+            )
+
     @overload
     def forward(self, tokens: Tensor) -> Tensor: ...
     @overload
@@ -175,8 +218,7 @@ class GPT(nn.Module):
         """
         start = 0 if state is None else state[0].shape[2]
         stop = start + tokens.shape[1]
-        if stop > self.context:
-            raise ValueError(f"the model sees at most {self.context} positions, got {stop}; begin again with fewer")
+        self._check_room(stop)
         positions = self.position_embedding.weight[start:stop]  # (T, C)
         hidden = self.dropout(self.embedding(tokens) + positions)  # (B, T, C)
         after: list[Tensor] = []
@@ -186,3 +228,12 @@ class GPT(nn.Module):
             after += [key, value]
         logits = F.linear(self.norm(hidden), self.embedding.weight)  # (B, T, V)
         return logits if state is None else (logits, tuple(after))
+
+
+def _linear(inputs: Tensor, layer: Any) -> Tensor:
+    """A linear layer without the cost of calling a module, which counts when there is one token."""
+    return F.linear(inputs, layer.weight, layer.bias)
+
+
+def _norm(inputs: Tensor, layer: Any) -> Tensor:
+    return F.layer_norm(inputs, layer.normalized_shape, layer.weight, layer.bias, layer.eps)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dlcli.layers.recurrent_language_model import RecurrentLanguageModel
 from dlcli.registry import MODELS
@@ -21,3 +22,10 @@ class GRU(RecurrentLanguageModel):
     """
 
     recurrence_class: ClassVar[type[nn.RNNBase]] = nn.GRU
+
+    @staticmethod
+    def cell(from_input: Tensor, from_hidden: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        (r, z, n), (r_hidden, z_hidden, n_hidden) = from_input.chunk(3, -1), from_hidden.chunk(3, -1)
+        n = torch.tanh(n + (r + r_hidden).sigmoid() * n_hidden)
+        z = (z + z_hidden).sigmoid()
+        return ((1 - z) * n + z * state[0],)

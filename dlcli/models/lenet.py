@@ -6,20 +6,20 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.errors import ConfigError
+from dlcli.hyperparameters import Init
 from dlcli.layers.activations import activation as make_activation
+from dlcli.layers.convolution import channels_of, shape_after
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
-
-SMALLEST = 12  # a side of 12 is halved to 6, cut to 2 by the second convolution and halved to 1
 
 
 @MODELS.register("lenet")
 class LeNet(nn.Module):
     """Two convolutions of 5×5, each pooled to half its size, then layers of 120, 84 and ``num_outputs`` units.
 
-    Source: LeCun et al. 1998, in the form of d2l 7.6, with zero padding that keeps the size in the first convolution.
-    On 28×28 pixels with one channel and 10 classes it has 61,706 parameters.
+    Source: LeCun et al. 1998, in the form of d2l 7.6, with zero padding that keeps the size in the first convolution;
+    with batch normalisation d2l 8.5, where no convolution is padded.
+    On 28×28 pixels with one channel and 10 classes it has 61,706 parameters, and 44,878 in the form with batch norm.
     """
 
     def __init__(
@@ -29,46 +29,43 @@ class LeNet(nn.Module):
         num_outputs: int,
         activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
         pooling: Literal["max", "average"],
-        init: Literal["default", "normal", "xavier", "he", "orthogonal"],
+        padding: Literal[0, 2],
+        batch_norm: bool,
+        init: Init,
     ):
         """
         Args:
-            input_shape: (C, H, W), with H and W at least 12.
+            input_shape: (C, H, W).
             num_outputs: classes or targets.
             activation: the function after each layer but the last.
             pooling: what is taken of each 2×2 window.
+            padding: zeros around the picture; 2 keeps its size in the first convolution.
+            batch_norm: batch normalisation before each activation.
             init: the rule of ``dlcli.layers.initialisation`` for the weights.
 
         Raises:
             ConfigError: the examples are no images, or too small.
         """
         super().__init__()
-        if len(input_shape) != 3:
-            raise ConfigError(
-                f"model 'lenet' needs images, input_shape (channels, height, width), got {tuple(input_shape)}; "
-                "use model=mlp or data of images"
-            )
-        channels, height, width = input_shape
-        if min(height, width) < SMALLEST:
-            raise ConfigError(
-                f"model 'lenet' needs images of at least {SMALLEST}×{SMALLEST} pixels, got {height}×{width}; "
-                "use model=mlp or larger images"
-            )
         pool = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[pooling]
-        features = 16 * ((height // 2 - 4) // 2) * ((width // 2 - 4) // 2)
+
+        def activated(layer: nn.Conv2d | nn.Linear) -> list[nn.Module]:
+            if not batch_norm:
+                return [layer, make_activation(activation)]
+            outputs = layer.weight.shape[0]
+            norm = nn.BatchNorm2d(outputs) if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d(outputs)
+            return [layer, norm, make_activation(activation)]
+
         self.convolutions = nn.Sequential(
-            nn.Conv2d(channels, 6, kernel_size=5, padding=2),  # (B, 6, H, W)
-            make_activation(activation),
+            *activated(nn.Conv2d(channels_of("lenet", input_shape), 6, kernel_size=5, padding=padding)),  # (B, 6, H, W)
             pool(2),  # (B, 6, H/2, W/2)
-            nn.Conv2d(6, 16, kernel_size=5),  # (B, 16, H/2 - 4, W/2 - 4)
-            make_activation(activation),
-            pool(2),  # (B, 16, H/4 - 2, W/4 - 2)
+            *activated(nn.Conv2d(6, 16, kernel_size=5)),  # (B, 16, H/2 - 4, W/2 - 4)
+            pool(2),  # (B, 16, H/4 - 2, W/4 - 2), with padding 2
         )
+        channels, height, width = shape_after("lenet", input_shape, self.convolutions)
         self.dense = nn.Sequential(
-            nn.Linear(features, 120),
-            make_activation(activation),
-            nn.Linear(120, 84),
-            make_activation(activation),
+            *activated(nn.Linear(channels * height * width, 120)),
+            *activated(nn.Linear(120, 84)),
             nn.Linear(84, num_outputs),
         )
         initialise(self, init)

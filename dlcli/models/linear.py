@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from torch import Tensor, nn
 
+from dlcli.hyperparameters import Init
 from dlcli.layers.initialisation import initialise
 from dlcli.registry import MODELS
 
@@ -23,7 +23,7 @@ class LinearModel(nn.Module):
         *,
         input_shape: tuple[int, ...],
         num_outputs: int,
-        init: Literal["default", "normal", "xavier", "he", "orthogonal"],
+        init: Init,
     ):
         """
         Args:

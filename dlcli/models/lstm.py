@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from dlcli.layers.recurrent_language_model import RecurrentLanguageModel
 from dlcli.registry import MODELS
@@ -21,3 +21,9 @@ class LSTM(RecurrentLanguageModel):
 
     recurrence_class: ClassVar[type[nn.RNNBase]] = nn.LSTM
     num_states: ClassVar[int] = 2
+
+    @staticmethod
+    def cell(from_input: Tensor, from_hidden: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        i, f, g, o = (from_input + from_hidden).chunk(4, -1)
+        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c

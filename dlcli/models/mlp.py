@@ -7,9 +7,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, Probability
+from dlcli.errors import ConfigError
+from dlcli.hyperparameters import Count, Init, PositiveFloat, Probability, Seed
 from dlcli.layers.activations import activation as make_activation
-from dlcli.layers.initialisation import initialise
+from dlcli.layers.initialisation import initialise, initialise_uniformly
 from dlcli.registry import MODELS
 
 
@@ -27,8 +28,12 @@ class MLP(nn.Module):
         num_outputs: int,
         hidden_sizes: list[Count],
         activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
+        output_activation: Literal["sigmoid", "tanh"] | None,
+        bias: bool,
         dropout: Probability,
-        init: Literal["default", "normal", "xavier", "he", "orthogonal"],
+        init: Init,
+        init_range: list[PositiveFloat] | None,
+        init_numpy_seed: Seed | None,
     ):
         """
         Args:
@@ -36,21 +41,34 @@ class MLP(nn.Module):
             num_outputs: classes or targets.
             hidden_sizes: units of each hidden layer; an empty list leaves a linear model.
             activation: the function after each hidden layer.
+            output_activation: the function after the last layer, for targets between its bounds; None for none.
+            bias: whether the layers have biases.
             dropout: probability of zeroing a hidden unit while training.
             init: the rule of ``dlcli.layers.initialisation`` for the weights.
+            init_range: weights uniform in ± this instead, for all layers or for each.
+            init_numpy_seed: draw those from NumPy's legacy generator with this seed, as the books do.
+
+        Raises:
+            ConfigError: ``init_numpy_seed`` without ``init_range``, or not as many ranges as layers.
         """
+        if init_numpy_seed is not None and init_range is None:
+            raise ConfigError("model.init_numpy_seed draws weights in ±model.init_range; give both or none")
         super().__init__()
         layers: list[nn.Module] = []
         size = math.prod(input_shape)
         for hidden_size in hidden_sizes:
-            layers += [nn.Linear(size, hidden_size), make_activation(activation), nn.Dropout(dropout)]
+            layers += [nn.Linear(size, hidden_size, bias=bias), make_activation(activation), nn.Dropout(dropout)]
             size = hidden_size
         self.hidden = nn.Sequential(*layers)
-        self.output = nn.Linear(size, num_outputs)
-        initialise(self, init)
+        self.output = nn.Linear(size, num_outputs, bias=bias)
+        self.output_activation = make_activation(output_activation) if output_activation else nn.Identity()
+        if init_range is None:
+            initialise(self, init)
+        else:
+            initialise_uniformly(self, init_range, init_numpy_seed)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """inputs (B, *input_shape) float -> scores or predictions (B, num_outputs), any real number."""
+        """inputs (B, *input_shape) float -> scores or predictions (B, num_outputs)."""
         hidden = self.hidden(inputs.flatten(1))  # (B, hidden_sizes[-1])
-        outputs: Tensor = self.output(hidden)
+        outputs: Tensor = self.output_activation(self.output(hidden))
         return outputs

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dlcli.layers.recurrent_language_model import RecurrentLanguageModel
 from dlcli.registry import MODELS
@@ -18,3 +19,7 @@ class RNN(RecurrentLanguageModel):
     """
 
     recurrence_class: ClassVar[type[nn.RNNBase]] = nn.RNN
+
+    @staticmethod
+    def cell(from_input: Tensor, from_hidden: Tensor, *_: Tensor) -> tuple[Tensor, ...]:
+        return (torch.tanh(from_input + from_hidden),)

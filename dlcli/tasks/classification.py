@@ -6,7 +6,7 @@ and 8 (squared error); label smoothing: Szegedy et al. 2016, "Rethinking the Inc
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,11 +32,13 @@ PREVIEW_IMAGES = 64
 class Classification(Task):
     """Cross-entropy, or squared error on one-hot targets, over batches (inputs, labels (B,) int64).
 
-    Model contract: ``model(inputs) -> (B, C)``: logits for the cross-entropy, values near 0 and 1 for squared error.
+    Model contract: ``model(inputs) -> (B, C)``: logits for cross-entropies, values near 0 and 1 for squared error.
 
     cross_entropy: the mean over the batch of -sum_c q_c log softmax(outputs)_c, where q is 1 - label_smoothing at the
     label plus label_smoothing / C everywhere. class_weights multiply each term by the weight of its class c, and the
     sum over the batch is divided by the sum of the labels' weights.
+    cross_entropy_both_terms: as DLFS has it, the value counts -log(1 - p) of the wrong classes too, and the gradient
+    does not (``both_terms``).
     squared_error: sum over the outputs, mean over the batch, of (output - one_hot)², without a factor 1/2.
 
     Metrics: loss (in evaluation without smoothing and weights, so that runs compare), accuracy, top_k_accuracy and the
@@ -49,7 +51,7 @@ class Classification(Task):
     def __init__(
         self,
         *,
-        loss: Literal["cross_entropy", "squared_error"],
+        loss: Literal["cross_entropy", "cross_entropy_both_terms", "squared_error"],
         label_smoothing: Probability,
         class_weights: list[PositiveFloat] | Literal["balanced"] | None,
         top_k: Count,
@@ -63,11 +65,11 @@ class Classification(Task):
             top_k: of top_k_accuracy; at most the number of classes is used.
 
         Raises:
-            ConfigError: smoothing or weights together with squared_error, for which they are not defined.
+            ConfigError: smoothing or weights together with a loss for which they are not defined.
         """
-        if loss == "squared_error" and (label_smoothing or class_weights is not None):
+        if loss != "cross_entropy" and (label_smoothing or class_weights is not None):
             option = "label_smoothing" if label_smoothing else "class_weights"
-            raise ConfigError(f"task.{option} belongs to task.loss=cross_entropy, not to squared_error; leave one out")
+            raise ConfigError(f"task.{option} belongs to task.loss=cross_entropy, not to {loss}; leave one out")
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.balanced = class_weights == "balanced"
@@ -99,8 +101,8 @@ class Classification(Task):
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         inputs, labels = batch[:2]
         outputs = self._forward(networks["model"], inputs)
-        if self.loss == "squared_error":
-            value = squared_error(outputs, labels)
+        if self.loss != "cross_entropy":
+            value = LOSSES[self.loss](outputs, labels)
         else:
             weights = None
             if self.class_weights is not None:
@@ -119,8 +121,7 @@ class Classification(Task):
     def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
         inputs, labels = batch[:2]
         outputs = self._forward(networks["model"], inputs)
-        loss = squared_error if self.loss == "squared_error" else F.cross_entropy
-        metrics["loss"].update(loss(outputs, labels), len(labels))  # type: ignore[arg-type]
+        metrics["loss"].update(LOSSES[self.loss](outputs, labels), len(labels))  # type: ignore[arg-type]
         for name in ("accuracy", "top_k_accuracy", "confusion_matrix"):
             metrics[name].update(outputs, labels)
 
@@ -138,7 +139,7 @@ class Classification(Task):
         """
         with evaluating(model):
             outputs = self._forward(model, batch[0])
-        if self.loss == "cross_entropy":
+        if self.loss != "squared_error":
             return outputs.softmax(1)
         outputs = outputs.clamp(min=0)
         total = outputs.sum(1, keepdim=True)
@@ -177,3 +178,21 @@ def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
     """(output - one_hot)² for outputs (B, C) and labels (B,): sum over the outputs, mean over the batch."""
     targets = torch.zeros_like(outputs).scatter_(1, labels.unsqueeze(1), 1.0)  # (B, C)
     return (outputs - targets).square().sum(1).mean()
+
+
+def both_terms(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy plus -log(1 - p) of each wrong class, cut off at p = 1 - 1e-9; the gradient is that of the first.
+
+    Source: DLFS chapter 4 (SoftmaxCrossEntropy), whose backward pass is (p - one_hot) / batch all the same.
+    """
+    probabilities = outputs.detach().softmax(1)  # (B, C)
+    others = (1 - probabilities).clamp(min=1e-9).log().scatter(1, labels.unsqueeze(1), 0.0)
+    return F.cross_entropy(outputs, labels) - others.sum(1).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": F.cross_entropy,
+    "cross_entropy_both_terms": both_terms,
+    "squared_error": squared_error,
+}
+"""Outputs (B, C) and labels (B,) -> the mean over the batch."""

@@ -7,18 +7,18 @@ chapter 6; GDL chapters 12 and 14.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlcli.data.base import TokenBatch
+from dlcli.data.base import TokenBatch, generator
 from dlcli.errors import ConfigError, NonFiniteError
-from dlcli.functional.generation import TokenReader
+from dlcli.functional.generation import generate
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.sampling import draw
 from dlcli.hyperparameters import Count, Fraction, Natural, NonNegativeFloat
 from dlcli.metrics.accuracy import Accuracy
 from dlcli.metrics.base import Mean, Metric
@@ -145,7 +145,8 @@ class LanguageModeling(Task):
             top_p: draw from the fewest likeliest tokens that make up this probability; None for all.
             num_samples: 1 streams the text as it comes; several are generated as one batch, then yielded one after
                 another with a line between them.
-            seed: of the drawing; the same seed gives the same text.
+            seed: of the drawing; the same seed gives the same texts, and text i is the same among any number of them
+                (but for rounding in the model's arithmetic, which may differ between batch sizes).
 
         Raises:
             ConfigError: the data have no vocabulary, or not one for the prompt.
@@ -155,34 +156,36 @@ class LanguageModeling(Task):
             raise ConfigError("cannot sample: the data have no vocabulary to write text with")
         ids = [int(token) for token in self.vocabulary.encode(prompt)]
         start = torch.tensor([ids or [self._start_token()]] * num_samples)  # (num_samples, N)
-        columns = _generate(model, start, length, temperature, top_k, top_p, torch.Generator().manual_seed(seed))
-        return self._write(model, columns, ids, num_samples)
+        chunks = generate(
+            *(model, start, length),
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            generators=[generator(seed, index) for index in range(num_samples)],
+        )
+        return self._write(model, chunks, ids, num_samples)
 
     def _start_token(self) -> int:
         tokens = list(self.vocabulary.tokens)
         return next((tokens.index(text) for text in ("\n", " ", ".") if text in tokens), 0)
 
-    def _write(self, model: nn.Module, columns: Iterator[Tensor], prompt: list[int], num_samples: int) -> Iterator[str]:
-        """The text of the prompt and of the columns (num_samples, 1) of tokens that are generated after it."""
+    def _write(
+        self, model: nn.Module, chunks: Iterator[list[list[int]]], prompt: list[int], num_samples: int
+    ) -> Iterator[str]:
+        """The text of the prompt and of the tokens that are generated after it, a few of each sample at a time."""
+        texts = [TokenDecoder(self.vocabulary, prompt) for _ in range(num_samples)]
+        added = (["".join(map(text.add, new)) for text, new in zip(texts, chunk, strict=True)] for chunk in chunks)
         with evaluating(model):
-            if num_samples == 1:
-                yield from self._pieces(prompt, (int(column) for column in columns))
+            if num_samples == 1:  # shown while it grows
+                (text,) = texts
+                yield from filter(None, chain([text.prompt], (piece for (piece,) in added)))
+                yield from filter(None, [text.finish()])
                 return
-            rows = torch.cat(list(columns), 1).tolist()  # (num_samples, length)
-        for index, row in enumerate(rows):
+            grown = list(added)
+        for index, text in enumerate(texts):
             if index:
                 yield SEPARATOR
-            yield "".join(self._pieces(prompt, row))
-
-    def _pieces(self, prompt: list[int], tokens: Iterable[int]) -> Iterator[str]:
-        decoder = TokenDecoder(self.vocabulary, prompt)
-        if decoder.prompt:
-            yield decoder.prompt
-        for token in tokens:
-            if piece := decoder.add(token):
-                yield piece
-        if rest := decoder.finish():
-            yield rest
+            yield text.prompt + "".join(pieces[index] for pieces in grown) + text.finish()
 
     @torch.no_grad()
     def prediction_rows(self, model: nn.Module, batch: TokenBatch) -> dict[str, list[Any]]:
@@ -220,23 +223,3 @@ class LanguageModeling(Task):
             return {"sample": "".join(self.sample(uncompiled(networks["model"]), **options))}
         except NonFiniteError as error:
             return {"sample": f"({error})"}
-
-
-def _generate(
-    model: nn.Module,
-    start: Tensor,
-    length: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator,
-) -> Iterator[Tensor]:
-    """``length`` columns (B, 1) of tokens, each drawn after ``start`` (B, N) and all columns before it."""
-    reader = TokenReader(model, len(start))
-    tokens = start
-    for _ in range(length):
-        logits = reader.feed(tokens)  # (B, V)
-        if logits.isnan().any() or logits.isposinf().any():
-            raise NonFiniteError("no sample: the model's outputs are not finite; take an earlier checkpoint")
-        tokens = draw(logits, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
-        yield tokens

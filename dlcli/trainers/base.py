@@ -1,9 +1,9 @@
-"""What a trainer is given: the part of a run that it may use. The run itself is built in ``dlcli.run``."""
+"""What every trainer offers, and what it is given: the part of a run that it may use. ``dlcli.run`` builds the run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import torch
 from torch import nn
@@ -13,10 +13,11 @@ from dlcli.distributed import Group
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
+from dlcli.trainers.loop import Loop
 
 
 class RunContext(Protocol):
-    """One run as its trainer sees it. A trainer is a registered class with ``fit(run) -> reason for ending``."""
+    """One run as its trainer sees it."""
 
     config: dict[str, Any]
     data: DataModule
@@ -79,3 +80,32 @@ class RunContext(Protocol):
     def leave_interrupted(self, step: int) -> NoReturn:
         """Raise Interrupted, after the state was saved."""
         ...
+
+
+class Trainer:
+    """What owns time: which data come next, how parameters move, when to evaluate, log and save.
+
+    Every constructor takes ``device`` and ``precision``. A trainer saves checkpoints through ``run.save_checkpoint``
+    with at least "model" (the model's state) and "loop" (the fields of its ``Loop``), so that runs of all trainers are
+    listed, opened, evaluated and resumed alike.
+
+    Class attributes, read from the source before anything is imported:
+        uses: which of the groups "optimizer" and "scheduler" it builds; the others are no part of its runs.
+        model_methods: what a model must have to be trained by it, beside ``forward``.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("optimizer", "scheduler")
+    model_methods: ClassVar[tuple[str, ...]] = ()
+    loop: Loop | None = None  # where it stands, once it has begun
+
+    def fit(self, run: RunContext) -> str:
+        """Train from the beginning, or from ``run.resume_state``. Returns why it ended, in words.
+
+        Raises:
+            Interrupted: a signal arrived; the state is saved in ``last.pt``.
+        """
+        raise NotImplementedError
+
+    def try_out(self, run: RunContext) -> dict[str, float]:
+        """What the first training batch gives, by name, for a dry run. Changes no parameter."""
+        raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Where a training loop stands: what a checkpoint keeps beside parameters, and the batches that a limit leaves."""
+"""Where a trainer stands: what a checkpoint keeps beside parameters, and the batches that a limit leaves."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ from torch import Tensor
 
 @dataclass
 class Loop:
-    """The state of the loop that a checkpoint keeps, beside parameters, optimizer, schedule and random generators."""
+    """What a checkpoint of every trainer keeps under "loop"; a trainer that keeps more has a loop of its own."""
 
-    step: int = 0  # optimizer steps done
-    epoch: int = 0
+    step: int = 0  # steps done, whatever a step of this trainer is
+    epoch: int = 0  # passes over the training data done
+    seconds: float = 0.0  # of training, over all sessions
+    best: dict[str, Any] | None = None  # {"metric", "value", "step", "metrics"} of the best evaluation
+    latest: dict[str, float] = field(default_factory=dict)  # training values at the latest log, for the summary
+    offsets: dict[str, int] = field(default_factory=dict)  # bytes of the logs at this point
+
+
+@dataclass
+class MinibatchLoop(Loop):
+    """The state of the mini-batch loop, beside parameters, optimizer, schedule and random generators."""
+
     position: int = 0  # batches of this epoch already used
     carry: tuple[Tensor, ...] | None = None  # state of the streams after the latest batch, (layers, B, hidden) each
-    best: dict[str, Any] | None = None  # {"metric", "value", "step"} of the best evaluation
     stale: int = 0  # evaluations since the best one
     evaluated: int = -1  # step of the latest evaluation
-    seconds: float = 0.0  # of training, over all sessions
     recent: dict[str, list[float]] = field(default_factory=dict)  # values since the latest log, by name
-    latest: dict[str, float] = field(default_factory=dict)  # their means at the latest log
     skipped: int = 0  # steps left out for a loss that was not finite
     poisoned: list[int] = field(default_factory=list)  # steps to leave out after a roll-back
     top: list[list[Any]] = field(default_factory=list)  # [value, step] of the kept best checkpoints
-    offsets: dict[str, int] = field(default_factory=dict)  # bytes of the logs at this point
 
 
 class Limited:

@@ -17,22 +17,24 @@ from dlcli import runtime
 from dlcli.errors import ConfigError, DataError, NonFiniteError
 from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
-from dlcli.trainers.base import RunContext
+from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
-from dlcli.trainers.loop import Limited, Loop
-from dlcli.trainers.step import Stepper
+from dlcli.trainers.loop import Limited, MinibatchLoop
+from dlcli.trainers.step import Stepper, losses_of
 
 MAX_ROLLBACKS = 3
 MAX_UNREAD = 1000  # steps whose values may wait on the device, if nothing is logged, measured or saved
 
 
 @TRAINERS.register("minibatch")
-class MinibatchTrainer:
+class MinibatchTrainer(Trainer):
     """Stochastic gradient descent over mini-batches (d2l 3.2-3.4 and 12.5, DLFS 4, GDL 8).
 
     Durations are steps, or texts such as "1 epoch"; null means never. Whichever of ``max_epochs``, ``max_steps`` and
     ``max_minutes`` is reached first ends the run.
     """
+
+    loop: MinibatchLoop
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class MinibatchTrainer:
         clip_norm: PositiveFloat | None,
         clip_value: PositiveFloat | None,
         accumulate: Count,
+        shuffle: bool,
         ema_decay: Probability | None,
         precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"],
         compile: bool,
@@ -74,6 +77,7 @@ class MinibatchTrainer:
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.accumulate = accumulate
+        self.shuffle = shuffle
         self.ema_decay = ema_decay
         self.precision = precision
         self.compile = compile
@@ -91,7 +95,8 @@ class MinibatchTrainer:
         """
         # What an epoch is, and how long the run is.
         self.run, self.group = run, run.group
-        self.order = "stream" if run.task.carries_state(run.model) else "shuffled"
+        unordered = "shuffled" if self.shuffle else "sequential"
+        self.order = "stream" if run.task.carries_state(run.model) else unordered
         self.dtype = runtime.input_dtype(self.precision)
         batches = self._epoch(0)
         per_epoch = math.ceil(len(batches) / self.accumulate)
@@ -104,7 +109,7 @@ class MinibatchTrainer:
 
         # What moves: optimizers, schedules, and everything that a resumed run continues from.
         self.stepper = self._build_stepper(total, per_epoch)
-        self.loop = Loop()
+        self.loop = MinibatchLoop()
         if run.resume_state is not None:
             self._restore(run.resume_state)
             if self.loop.step > total:
@@ -194,6 +199,12 @@ class MinibatchTrainer:
                 loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
             run.progress.advance(loop.step)
 
+    def try_out(self, run: RunContext) -> dict[str, float]:
+        """The losses of the first training batch, by network, after a backward pass."""
+        order = "stream" if run.task.carries_state(run.model) else "shuffled"
+        batch = run.data.batches("train", order=order, seed=run.seed, epoch=0)[0]  # type: ignore[arg-type]
+        return losses_of(run.model, run.task, converted(batch, runtime.input_dtype(self.precision)))
+
     # ------------------------------------------------------------------ pieces
 
     def _epoch(self, epoch: int) -> Any:
@@ -222,7 +233,7 @@ class MinibatchTrainer:
             group=self.group,
         )
 
-    def _over(self, step: int, total: int, loop: Loop) -> str | None:
+    def _over(self, step: int, total: int, loop: MinibatchLoop) -> str | None:
         """Why the run ends at this step, or None."""
         if step >= total:
             return "the budget of steps or epochs is used"
@@ -344,7 +355,7 @@ class MinibatchTrainer:
         self.run.save_checkpoint(name, {**self.stepper.state_dict(), "loop": {**vars(self.loop), "carry": carry}})
 
     def _restore(self, state: dict[str, Any]) -> None:
-        loop = Loop(**state["loop"])
+        loop = MinibatchLoop(**state["loop"])
         if loop.carry is not None:
             carry = loop.carry if self.group is None else self.group.carry_part(loop.carry)
             loop.carry = tuple(tensor.to(self.run.device) for tensor in carry)

@@ -28,6 +28,17 @@ class StepResult(NamedTuple):
     skipped: bool = False
 
 
+def losses_of(model: nn.Module, task: Task, batch: Any) -> dict[str, float]:
+    """The losses of a batch, by the name of the network, after a backward pass each. Changes no parameter."""
+    networks = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
+    losses = {}
+    for loss in task.training_step({"model": model, **networks}, batch):
+        loss.value.backward()  # type: ignore[no-untyped-call]
+        losses["loss" if loss.network == "model" else f"{loss.network}_loss"] = loss.value.item()
+    model.zero_grad()
+    return losses
+
+
 class Stepper:
     """The optimizers, schedules, gradient scaler and averaged weights of one run, and the step that uses them."""
 

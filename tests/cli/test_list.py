@@ -41,6 +41,30 @@ def test_json_has_every_field(dlcli, own):
     ]
 
 
+def test_experiments_say_what_the_books_report(dlcli, config_dir):
+    folder = config_dir / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(
+        "# My recipe.\n# Source: me\n# Reported: test/accuracy 0.9\n# Minutes: 2\nseed: 1\n"
+    )
+    assert dlcli("list", "experiment", "mine", "--config-dir", config_dir) == (
+        0,
+        "experiment\n  mine (own)  test/accuracy 0.9, 2 min  My recipe.  me\n",
+        "",
+    )
+    _, out, _ = dlcli("list", "experiment", "mine", "--json", "--config-dir", config_dir)
+    assert json.loads(out)[0]["reported"] == {"test/accuracy": 0.9}
+
+
+def test_a_malformed_header_of_an_experiment_is_named(dlcli, config_dir):
+    folder = config_dir / "experiment"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("# My recipe.\n# Reported: 90 %\nseed: 1\n")
+    code, _, err = dlcli("list", "experiment", "--config-dir", config_dir)
+    assert code == 2
+    assert "mine.yaml: 'Reported: 90 %': expected a metric and a number" in err
+
+
 def test_an_unknown_group_and_a_glob_without_matches(dlcli):
     assert dlcli("list", "modle") == (2, "", "dlcli: no group 'modle'; did you mean model?\n")
     assert dlcli("list", "model", "zzz*") == (2, "", "dlcli: no model matches 'zzz*'; see 'dlcli list model'\n")

@@ -56,6 +56,7 @@ def _verbs():
 def test_help_of_every_verb_ends_with_an_example(dlcli, verb):
     code, out, err = dlcli(*verb, "--help")
     assert (code, err) == (0, "")
+    assert dlcli(*verb, "-h") == (0, out, "")
     assert "dlcli " + " ".join(verb) in out[out.rindex("Example") :]
 
 

@@ -19,7 +19,7 @@ from dlcli.data.mnist import FashionMnist, Mnist
 from dlcli.errors import ConfigError, DataError
 
 MIRROR = Path(os.environ.get("DLCLI_DATA_MIRROR", "nowhere"))
-OPTIONS = {"batch_size": 32, "val_size": 20, "split_seed": 0, "normalize": True, "resize": None}
+OPTIONS = {"batch_size": 32, "train_size": None, "val_size": 20, "split_seed": 0, "normalize": True, "resize": None}
 
 
 def idx(values, *, magic=None):
@@ -129,6 +129,17 @@ def test_without_a_validation_part_the_test_pictures_validate():
 
 
 @pytest.mark.usefixtures("small_mnist")
+def test_the_first_training_pictures_alone():
+    data = Mnist(**{**OPTIONS, "train_size": 30, "val_size": 0})
+    assert torch.equal(data.tensors["train"][0], pictures(100)[:30].unsqueeze(1))
+    assert data.tensors["train"][1].tolist() == [index % 10 for index in range(30)]
+    both = Mnist(**{**OPTIONS, "train_size": 30})
+    assert torch.equal(both.tensors["train"][0], Mnist(**OPTIONS).tensors["train"][0][:30])
+    with pytest.raises(ConfigError, match=r"data.train_size=81: expected at most 80"):
+        Mnist(**{**OPTIONS, "train_size": 81})
+
+
+@pytest.mark.usefixtures("small_mnist")
 def test_nothing_to_train_on_is_refused():
     with pytest.raises(ConfigError, match=r"data.val_size=100: expected less than the 100 training pictures"):
         Mnist(**{**OPTIONS, "val_size": 100})
@@ -225,3 +236,12 @@ def test_the_real_fashion_mnist():
     data = FashionMnist(**{**OPTIONS, "val_size": 0})
     assert data.tensors["train"][1].bincount().tolist() == [6000] * 10
     assert data.tensors["train"][1][:3].tolist() == [9, 0, 0]
+
+
+@pytest.mark.usefixtures("small_mnist")
+@pytest.mark.parametrize(("resize", "evaluated"), [(None, 512), (64, 512), (96, 227), (1448, 8)])
+def test_large_pictures_are_measured_in_smaller_batches(resize, evaluated):
+    data = Mnist(**{**OPTIONS, "batch_size": 8, "resize": resize})
+    assert data.batches("val", order="sequential").batch_size == evaluated
+    assert data.batches("train", order="sequential").batch_size == 8
+    assert data.tensors["train"][0].shape[2:] == (28, 28)  # resized batch by batch, not stored so

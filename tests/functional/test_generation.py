@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlcli.functional.generation import TokenReader
+from dlcli.errors import NonFiniteError
+from dlcli.functional.generation import MAX_CHUNK, TokenReader, generate
 
 VOCABULARY = 5
 
@@ -120,3 +121,100 @@ def test_a_recurrent_model_reads_each_token_once_without_limit(tokens: Tensor) -
     assert model.read == [7, *[1] * 8]
     assert found[-1].shape == (3, VOCABULARY)
     assert not found[-1].requires_grad
+
+
+class Stepping(Cached):
+    """The cached model with a function for single tokens."""
+
+    def token_step(self, state: tuple[Tensor, ...]):  # type: ignore[no-untyped-def]
+        def step(tokens: Tensor) -> Tensor:
+            nonlocal state
+            logits, state = self(tokens[:, None], state)
+            return logits[:, 0]
+
+        return step
+
+
+def test_single_tokens_go_through_the_models_step(tokens: Tensor) -> None:
+    plain, stepping = Cached(), Stepping()
+    stepping.load_state_dict(plain.state_dict())
+    expected = logits_of(TokenReader(plain, 3), tokens, prompt=4)
+    found = logits_of(TokenReader(stepping, 3), tokens, prompt=4)
+    assert stepping.read == plain.read
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_several_tokens_after_single_ones_are_read_one_by_one(tokens: Tensor) -> None:
+    model = Stepping()
+    reader = TokenReader(model, 3)
+    for piece in tokens[:, :6].split([2, 1, 3], 1):
+        logits = reader.feed(piece)
+    torch.testing.assert_close(logits, model(tokens[:, :6])[:, -1].detach())
+
+
+# Generation
+
+
+def generated(model: nn.Module, length: int, seeds: tuple[int, ...] = (0,), temperature: float = 1.0) -> list[Tensor]:
+    """The chunks of generated tokens, each (B, N)."""
+    chunks = generate(
+        *(model, torch.zeros(len(seeds), 2, dtype=torch.int64), length),
+        temperature=temperature,
+        top_k=None,
+        top_p=None,
+        generators=[torch.Generator().manual_seed(seed) for seed in seeds],
+    )
+    return [torch.tensor(chunk) for chunk in chunks]
+
+
+def test_chunks_grow_and_add_up_to_the_length() -> None:
+    assert [chunk.shape[1] for chunk in generated(Plain(), 10)] == [1, 2, 4, 3]
+    sizes = [chunk.shape[1] for chunk in generated(Recurrent(), 200)]
+    assert sum(sizes) == 200
+    assert max(sizes) == MAX_CHUNK
+
+
+def test_a_longer_text_begins_with_the_shorter_one() -> None:
+    model = Recurrent()
+    torch.nn.init.zeros_(model.embedding.weight)
+    short, long = (torch.cat(generated(model, length), 1) for length in (9, 50))
+    assert torch.equal(long[:, :9], short)
+
+
+def test_each_sample_is_that_of_its_own_generator() -> None:
+    model = Recurrent()
+    torch.nn.init.zeros_(model.embedding.weight)  # every token as likely as any other, always
+    together = torch.cat(generated(model, 40, seeds=(5, 6, 7)), 1)
+    for row, seed in enumerate((5, 6, 7)):
+        assert torch.equal(together[row : row + 1], torch.cat(generated(model, 40, seeds=(seed,)), 1))
+    assert len({tuple(row) for row in together.tolist()}) == 3
+
+
+def test_greedy_tokens_are_the_likeliest_after_all_before_them() -> None:
+    torch.manual_seed(0)
+    model = Plain()
+    tokens = torch.cat([torch.zeros(1, 2, dtype=torch.int64), *generated(model, 12, temperature=0.0)], 1)
+    logits = model(tokens)  # (1, 14, V)
+    assert torch.equal(tokens[:, 2:], logits[:, 1:-1].argmax(-1))
+
+
+@pytest.mark.parametrize("temperature", [1e300, 1e-300])
+def test_extreme_temperatures_are_no_error(temperature: float) -> None:
+    assert sum(chunk.shape[1] for chunk in generated(Recurrent(), 20, temperature=temperature)) == 20
+
+
+def test_tokens_drawn_from_outputs_that_are_not_finite_are_not_yielded() -> None:
+    class Breaking(Plain):
+        def forward(self, tokens: Tensor) -> Tensor:
+            return super().forward(tokens) * (float("nan") if tokens.shape[1] > 6 else 1.0)
+
+    chunks = generate(
+        *(Breaking(), torch.zeros(1, 2, dtype=torch.int64), 30),
+        temperature=1.0,
+        top_k=None,
+        top_p=None,
+        generators=[torch.Generator()],
+    )
+    assert [len(next(chunks)[0]), len(next(chunks)[0])] == [1, 2]
+    with pytest.raises(NonFiniteError, match="outputs are not finite; take an earlier checkpoint"):
+        next(chunks)

@@ -17,7 +17,10 @@ def linear(rule, fan_in=400, fan_out=100):
 
 @pytest.mark.parametrize(
     ("rule", "variance"),
-    [("default", 1 / 400 / 3), ("normal", 0.01**2), ("xavier", 2 / 500), ("he", 2 / 400), ("orthogonal", 1 / 400)],
+    [
+        *(("default", 1 / 400 / 3), ("normal", 0.01**2), ("standard_normal", 1.0), ("xavier", 2 / 500)),
+        *(("xavier_normal", 2 / 500), ("he", 2 / 400), ("orthogonal", 1 / 400)),
+    ],
 )
 def test_variance(rule, variance):
     weight = linear(rule).weight
@@ -44,13 +47,17 @@ def test_orthogonal_rows():
     torch.testing.assert_close(weight @ weight.T, torch.eye(100), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"standard_normal"}))
 def test_biases_are_zero_and_other_layers_are_untouched(rule):
     module = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.PReLU())
     initialise(module, rule)
     assert module[0].bias.eq(0).all()
     assert module[1].weight.eq(1).all()
     assert module[2].weight.eq(0.25).all()
+
+
+def test_standard_normal_draws_biases_too():
+    assert linear("standard_normal", 10, 2000).bias.std().item() == pytest.approx(1, rel=0.1)
 
 
 def test_default_is_torchs():

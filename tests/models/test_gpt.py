@@ -177,3 +177,15 @@ def test_hidden_size_must_be_a_multiple_of_the_heads():
     message = "model.hidden_size=100 is not a multiple of model.num_heads=6; for example set model.hidden_size=102"
     with pytest.raises(ConfigError, match=message):
         build(hidden_size=100, num_heads=6)
+
+
+def test_steps_token_by_token_end_at_the_context_and_leave_the_given_state_alone():
+    model = build().eval()
+    _, state = model(tokens(6), model.initial_state(B))
+    kept = [tensor.clone() for tensor in state]
+    step = model.token_step(state)
+    for _ in range(2):
+        step(torch.zeros(B, dtype=torch.int64))
+    with pytest.raises(ValueError, match="the model sees at most 8 positions, got 9; begin again with fewer"):
+        step(torch.zeros(B, dtype=torch.int64))
+    assert all(torch.equal(a, b) for a, b in zip(state, kept, strict=True))

@@ -7,7 +7,7 @@ from dlcli.models.lenet import LeNet
 
 
 def build(input_shape=(1, 28, 28), **changes):
-    options = {"activation": "relu", "pooling": "max", "init": "he"}
+    options = {"activation": "relu", "pooling": "max", "padding": 2, "batch_norm": False, "init": "he"}
     return LeNet(input_shape=input_shape, num_outputs=10, **(options | changes))
 
 
@@ -39,7 +39,7 @@ def test_any_size_from_the_smallest(input_shape):
 
 @pytest.mark.parametrize(("input_shape", "size"), [((1, 8, 8), "8×8"), ((3, 28, 11), "28×11"), ((1, 1, 40), "1×40")])
 def test_smaller_images_are_refused(input_shape, size):
-    message = f"model 'lenet' needs images of at least 12×12 pixels, got {size}; use model=mlp or larger images"
+    message = f"model 'lenet' needs images of at least 12×12 pixels, got {size}; use larger images"
     with pytest.raises(ConfigError, match=message):
         build(input_shape)
 
@@ -47,3 +47,14 @@ def test_smaller_images_are_refused(input_shape, size):
 def test_tables_are_refused():
     with pytest.raises(ConfigError, match=r"needs images, input_shape \(channels, height, width\), got \(13,\); use"):
         build((13,))
+
+
+def test_batch_norm_stands_before_each_activation():
+    model = build(batch_norm=True, padding=0, activation="sigmoid", pooling="average").train()
+    kinds = [type(layer).__name__ for layer in [*model.convolutions, *model.dense]]
+    block = ["BatchNorm2d", "Sigmoid", "AvgPool2d"]
+    dense = ["Linear", "BatchNorm1d", "Sigmoid"]
+    assert kinds == ["Conv2d", *block, "Conv2d", *block, *dense, *dense, "Linear"]
+    hidden = model.convolutions[:2](torch.randn(8, 1, 28, 28))
+    torch.testing.assert_close(hidden.mean((0, 2, 3)), torch.zeros(6), rtol=0, atol=1e-5)
+    torch.testing.assert_close(hidden.var((0, 2, 3), correction=0), torch.ones(6), rtol=0, atol=1e-2)

@@ -12,7 +12,7 @@ from dlcli.data.base import ImageBatch, TableBatch
 from dlcli.errors import ConfigError
 from dlcli.functional.pictures import GREEN, RED
 from dlcli.spec import DataSpec
-from dlcli.tasks.classification import Classification, squared_error
+from dlcli.tasks.classification import LOSSES, Classification, both_terms, squared_error
 
 DEFAULTS: dict[str, Any] = {"loss": "cross_entropy", "label_smoothing": 0.0, "class_weights": None, "top_k": 2}
 OUTPUTS = [[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-2.0, 3.0, 1.0], [0.0, 4.0, -1.0]]
@@ -79,6 +79,24 @@ def test_class_weights_and_smoothing_equal_their_definition() -> None:
     assert float(found) == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_loss_with_both_terms_by_hand() -> None:
+    """The value of DLFS's formula, the gradient of the plain cross-entropy."""
+    expected = 0.0
+    for row, label in zip(OUTPUTS, LABELS, strict=True):
+        probabilities = [math.exp(value) for value in log_softmax(row)]
+        expected -= sum(math.log(p if c == label else 1 - p) for c, p in enumerate(probabilities)) / 4
+    assert float(loss_of(make_task(loss="cross_entropy_both_terms"))) == pytest.approx(expected, rel=1e-6)
+    outputs = torch.tensor(OUTPUTS, requires_grad=True)
+    both_terms(outputs, torch.tensor(LABELS)).backward()
+    one_hot = F.one_hot(torch.tensor(LABELS), 3)
+    torch.testing.assert_close(outputs.grad, (outputs.detach().softmax(1) - one_hot) / 4)
+
+
+def test_a_certain_mistake_costs_a_finite_loss_in_both_terms() -> None:
+    loss = both_terms(torch.tensor([[200.0, 0.0]]), torch.tensor([1]))
+    assert float(loss) == pytest.approx(200 - math.log(1e-9), rel=1e-6)
+
+
 def test_squared_error_is_summed_over_outputs_and_averaged_over_the_batch() -> None:
     expected = sum(
         sum((value - (c == label)) ** 2 for c, value in enumerate(row))
@@ -114,7 +132,7 @@ def evaluate(task: Any, sizes: list[int], outputs: Tensor, labels: Tensor) -> di
     return {name: metric.compute() for name, metric in metrics.items()}
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "cross_entropy_both_terms", "squared_error"])
 def test_unequal_batches_give_the_value_of_the_whole(loss: str) -> None:
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(50, 4, generator=generator)
@@ -124,7 +142,7 @@ def test_unequal_batches_give_the_value_of_the_whole(loss: str) -> None:
     assert torch.equal(apart.pop("confusion_matrix"), together.pop("confusion_matrix"))
     assert set(apart) == set(Classification.metric_directions)
     assert apart == pytest.approx(together, rel=1e-6)
-    expected = F.cross_entropy(outputs, labels) if loss == "cross_entropy" else squared_error(outputs, labels)
+    expected = LOSSES[loss](outputs, labels)
     assert together["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert together["accuracy"] == pytest.approx(float((outputs.argmax(1) == labels).double().mean()))
 

@@ -13,6 +13,7 @@ import torch
 
 from dlcli import checkpoint, train
 from dlcli.cli.train import resume_run, start_run
+from dlcli.config import compose
 from dlcli.errors import ConfigError, NonFiniteError
 from dlcli.run import Run
 
@@ -382,3 +383,19 @@ def test_summary_has_what_scripts_rely_on(tmp_path: Path) -> None:
     assert set(summary["metrics"]) == {"train", "val", "test"}
     assert {"dlcli", "torch"} <= set(summary["versions"])
     assert "git_commit" in summary
+
+
+def test_without_shuffling_the_batches_come_as_stored(tmp_path: Path) -> None:
+    """Every epoch has the order of the data, so a linear model learns what a loop over the stored rows gives."""
+    options = ["data=digits", "model=linear", "optimizer=sgd", "data.batch_size=100", "trainer.max_epochs=2"]
+    trained = train([*options, "trainer.shuffle=false", "trainer.eval_every=null", f"run_dir={tmp_path}"])
+    begun = Run(compose([*options, f"run_dir={tmp_path}"]), quiet=True)
+    layer = begun.model.output
+    for _ in range(2):
+        for images, labels in begun.data.batches("train", order="sequential"):
+            layer.zero_grad()
+            torch.nn.functional.cross_entropy(begun.model(images), labels).backward()
+            with torch.no_grad():
+                for parameter in layer.parameters():
+                    parameter -= 0.1 * parameter.grad
+    torch.testing.assert_close(trained.model.output.weight, layer.weight)
