@@ -14,8 +14,8 @@ def loading(bench: Bench) -> list[Finding]:
         {
             "dlcli": (ours := bench.worker("ours:data_epoch", **common)),
             "itself (A/A)": bench.twin(ours),
-            "torchvision + DataLoader": bench.worker("peers.torchvision:data_epoch", **common, workers=0),
-            "the same, 2 workers": bench.worker("peers.torchvision:data_epoch", **common, workers=2),
+            "torchvision + DataLoader": bench.worker("peers.torchvision_data:data_epoch", **common, workers=0),
+            "the same, 2 workers": bench.worker("peers.torchvision_data:data_epoch", **common, workers=2),
         }
     )
     goals = {"torchvision + DataLoader": at_least(100)}

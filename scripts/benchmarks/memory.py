@@ -8,12 +8,13 @@ from benchmarks import workloads
 from benchmarks.measure import Absent
 from benchmarks.rows import Bench, Finding, absolute, at_most, compared, row
 
+MODEL = ["model=gpt_nano", "optimizer=adamw"]
 LIMIT = 4_000_000_000  # bytes of private memory after which the run is stopped: four times the goal
 
 
 @row(16, "memory", "private memory (RssAnon) while training on a text larger than memory should be, and its step")
 def memory(bench: Bench) -> list[Finding]:
-    size = bench.pick(full=6_000_000_000, quick=300_000_000, smoke=300_000)
+    size = bench.pick(full=6_000_000_000, quick=300_000_000, smoke=60_000)
     free = shutil.disk_usage(bench.scratch).free
     if free < 2.2 * size:
         raise Absent(f"{free / 1e9:.0f} GB free in {bench.scratch}, {2.2 * size / 1e9:.0f} needed; see --scratch")
@@ -21,9 +22,10 @@ def memory(bench: Bench) -> list[Finding]:
     sides = {}
     for name, length in (("small", min(size, 1_000_000)), ("itself (A/A)", min(size, 1_000_000)), ("large", size)):
         file = workloads.text(bench.folder(), length)
-        overrides = ["data=text", f"data.path={file}", "model=gpt_nano", "optimizer=adamw", "data.tokenization=byte"]
+        overrides = ["data=text", f"data.path={file}", "data.batch_size=12", "data.tokenization=byte", *MODEL]
+        limit = bench.pick(full=LIMIT, quick=LIMIT, smoke=None)
         # Not warmed up: what the first reading of the text needs counts as well.
-        sides[name] = bench.worker("ours:memory", overrides=overrides, steps=steps, limit=LIMIT, warm=False)
+        sides[name] = bench.worker("ours:memory", overrides=overrides, steps=steps, limit=limit, warm=False)
     try:
         measured = bench.measure(sides)
     finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Absent, Figures, clock
 from benchmarks.workloads import STEPS_PER_LOG, STEPS_PER_SAVE, built, clocked, per_step, started
+
+STATUS = Path("/proc/self/status")
 
 
 def steps(folder: str, overrides: list[str], steps: int) -> Any:
@@ -118,7 +119,7 @@ def generation(folder: str, overrides: list[str], prompt: int, count: int) -> An
     return block
 
 
-def memory(folder: str, overrides: list[str], steps: int, limit: int) -> Any:
+def memory(folder: str, overrides: list[str], steps: int, limit: int | None) -> Any:
     """Training on a large text: seconds per step, and the most private memory (RssAnon, MB) from beginning to end.
 
     ``limit`` is the number of bytes after which this process gets no more, so that no machine is brought down.
@@ -126,25 +127,29 @@ def memory(folder: str, overrides: list[str], steps: int, limit: int) -> Any:
     import resource
 
     os.environ["DLCLI_CACHE"] = f"{folder}/cache"
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    status = Path("/proc/self/status")
-    if not status.exists():
-        raise Absent("no /proc/self/status on this system")
-    peak = [0.0]
-
-    def watch() -> None:
-        while True:
-            lines = status.read_text().splitlines()
-            peak[0] = max(peak[0], next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon")))
-            time.sleep(0.02)
-
-    threading.Thread(target=watch, daemon=True).start()
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    if not STATUS.exists():
+        raise Absent(f"no {STATUS} on this system")
     fixed = [f"trainer.max_steps={steps}", "trainer.eval_every=null", "trainer.log_every=50"]
 
     def block() -> Figures:
-        run = started([*overrides, *fixed], folder)
-        times = clocked(run)
-        run.train()
-        return {"seconds": per_step(times, steps), "megabytes": peak[0]}
+        seen, done = [0.0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.02):
+                lines = STATUS.read_text().splitlines()
+                seen.append(next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("RssAnon")))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        try:
+            run = started([*overrides, *fixed], folder)
+            times = clocked(run)
+            run.train()
+        finally:
+            done.set()
+            watcher.join()
+        return {"seconds": per_step(times, steps), "megabytes": max(seen)}
 
     return block

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
+from benchmarks import suite
 from benchmarks.rows import Finding, Row, number
-from benchmarks.suite import ROWS
 
 PACKAGES = (
     *("dlcli", "torch", "torchvision", "lightning", "transformers", "accelerate", "pytorch-ignite"),
@@ -79,7 +79,7 @@ def markdown(found: Mapping[int, Sequence[Finding]], size: str) -> str:
         "| # | what | dlcli | peer | min / median / max | goal | met |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in ROWS:
+    for row in suite.ROWS:
         for position, finding in enumerate(found.get(row.number, [])):
             lines.append(f"| {row.number if position == 0 else ''} | " + " | ".join(cells(finding)) + " |")
     return "\n".join(lines) + "\n"
@@ -89,7 +89,7 @@ def as_json(found: Mapping[int, Sequence[Finding]], size: str) -> str:
     """Every figure of every round."""
     rows = [
         {"row": r.number, "name": r.name, "what": r.what, "findings": [f.plain() for f in found[r.number]]}
-        for r in ROWS
+        for r in suite.ROWS
         if r.number in found
     ]
     return json.dumps({"size": size, "machine": machine(), "versions": versions(), "rows": rows}, indent=1) + "\n"

@@ -7,10 +7,10 @@ from benchmarks.rows import Bench, Finding, absolute, at_least, at_most, compare
 
 MLP = ["model=mlp", "model.hidden_sizes=[256]", "data.batch_size=256", "optimizer=adamw", "trainer.precision=fp32"]
 PEERS = {
-    "Ignite": "peers.ignited:steps",
-    "Accelerate": "peers.accelerated:steps",
-    "Hugging Face Trainer": "peers.huggingface:steps",
-    "Lightning": "peers.lightning:steps",
+    "Ignite": "peers.ignite_trainer:steps",
+    "Accelerate": "peers.accelerate_loop:steps",
+    "Hugging Face Trainer": "peers.huggingface_trainer:steps",
+    "Lightning": "peers.lightning_trainer:steps",
 }
 
 
@@ -90,8 +90,8 @@ def epoch(bench: Bench) -> list[Finding]:
         }
         if bench.size != "smoke":
             peer = {"overrides": overrides, "precision": theirs}
-            sides["Lightning + torchvision"] = bench.worker("peers.lightning:mnist_epoch", **peer, workers=0)
-            sides["the same, 2 workers"] = bench.worker("peers.lightning:mnist_epoch", **peer, workers=2)
+            sides["Lightning + torchvision"] = bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=0)
+            sides["the same, 2 workers"] = bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=2)
         measured = bench.measure(sides, rounds=bench.pick(full=5, quick=2, smoke=1))
         for finding in compared_with_all(measured, "dlcli", {"Lightning + torchvision": goal}, faster=True):
             finding.what = f"{precision}: {finding.what}"

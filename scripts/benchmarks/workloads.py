@@ -96,22 +96,20 @@ def table(folder: Path, rows: int = 8000) -> Path:
 
 
 WORDS = 5000
+PIECE = 1 << 18  # characters that are made up; a longer text repeats them from another place each time
 
 
-def text(folder: Path, size: int, name: str = "text.txt") -> Path:
+def text(folder: Path, size: int) -> Path:
     """A text of ``size`` characters: lines of made-up words, the frequent ones frequent. Written piece by piece."""
     draw = random.Random(0)
-    letters = "etaoinshrdlucmfwypvbgk"
-    words = ["".join(draw.choices(letters, k=draw.randint(2, 8))) for _ in range(WORDS)]
-    weights = [1 / (rank + 1) for rank in range(WORDS)]
-    piece = ""
-    while len(piece) < min(size, 1 << 20):
-        piece += " ".join(draw.choices(words, weights, k=10)).capitalize() + ".\n"
-    file = folder / name
+    words = ["".join(draw.choices("etaoinshrdlucmfwypvbgk", k=draw.randint(2, 8))) for _ in range(WORDS)]
+    drawn = draw.choices(words, [1 / (rank + 1) for rank in range(WORDS)], k=PIECE // 4)
+    lines = (" ".join(drawn[start : start + 10]).capitalize() for start in range(0, len(drawn), 10))
+    piece = ".\n".join(lines)[:PIECE]
+    file = folder / "text.txt"
     with file.open("w") as stream:
         written = 0
         while written < size:
-            offset = draw.randrange(len(piece))  # so that no two pieces are alike
-            part = (piece[offset:] + piece[:offset])[: size - written]
-            written += stream.write(part)
+            offset = draw.randrange(len(piece))
+            written += stream.write((piece[offset:] + piece[:offset])[: size - written])
     return file

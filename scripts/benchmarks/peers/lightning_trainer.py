@@ -84,7 +84,7 @@ def mnist_epoch(folder: str, overrides: list[str], precision: str, workers: int)
     import lightning
     from torch.utils.data import DataLoader
 
-    from benchmarks.peers.torchvision import mnist_parts
+    from benchmarks.peers.torchvision_data import mnist_parts
 
     warnings.filterwarnings("ignore")
     run = built(overrides)
