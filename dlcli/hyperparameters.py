@@ -67,6 +67,8 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
 Fraction = Annotated[float, Gt(0), Le(1)]
 Duration = Annotated[int | str, DurationText()]
+Activation = Literal["relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
+"""The functions of ``dlcli.layers.activations``."""
 Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavier_normal", "he", "orthogonal"]
 """The rules of ``dlcli.layers.initialisation``."""
 
@@ -85,6 +87,7 @@ NAMES: dict[str, Any] = {
     "Probability": Probability,
     "Fraction": Fraction,
     "Duration": Duration,
+    "Activation": Activation,
     "Init": Init,
 }
 """Every name that an annotation of a registered constructor may use."""
