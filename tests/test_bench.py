@@ -16,7 +16,7 @@ from benchmarks.measure import Absent, Command, Worker, paired, ratios
 from benchmarks.rows import Bench, Finding, Row, at_least, at_most, compared, number, time_text
 
 ROWS = {row.number: row for row in suite.ROWS}
-LIGHT = (3, 5, 6, 9, 13, 16)  # what a row needs in the fast tests: a second or two
+LIGHT = (3, 9, 13, 16)  # they need no import of seconds, so that the fast tests can try them
 
 
 class Scripted:

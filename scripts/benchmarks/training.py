@@ -84,15 +84,16 @@ def epoch(bench: Bench) -> list[Finding]:
     findings = []
     for precision, theirs, goal in (("fp32", "32-true", at_least(8)), ("bf16", "bf16-mixed", at_least(14))):
         overrides = [*pictures(bench), *MLP[:-1], f"trainer.precision={precision}"]
-        sides = {
-            "dlcli": (ours := bench.worker("ours:epoch", overrides=overrides)),
-            "itself (A/A)": bench.twin(ours),
-        }
-        if bench.size != "smoke":
-            peer = {"overrides": overrides, "precision": theirs}
-            sides["Lightning + torchvision"] = bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=0)
-            sides["the same, 2 workers"] = bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=2)
-        measured = bench.measure(sides, rounds=bench.pick(full=5, quick=2, smoke=1))
+        peer = {"overrides": overrides, "precision": theirs}
+        measured = bench.measure(
+            {
+                "dlcli": (ours := bench.worker("ours:epoch", overrides=overrides)),
+                "itself (A/A)": bench.twin(ours),
+                "Lightning + torchvision": bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=0),
+                "the same, 2 workers": bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=2),
+            },
+            rounds=bench.pick(full=5, quick=2, smoke=1),
+        )
         for finding in compared_with_all(measured, "dlcli", {"Lightning + torchvision": goal}, faster=True):
             finding.what = f"{precision}: {finding.what}"
             findings.append(finding)
