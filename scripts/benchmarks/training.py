@@ -15,8 +15,8 @@ PEERS = {
 
 
 def pictures(bench: Bench) -> list[str]:
-    """28x28 pictures; real ones without a network where nothing is measured."""
-    return bench.pick(full=["data=mnist"], quick=["data=mnist"], smoke=["data=digits", "data.resize=28"])
+    """MNIST; where nothing is measured, pictures that are there without a network."""
+    return bench.pick(full=["data=mnist"], quick=["data=mnist"], smoke=["data=digits"])
 
 
 @row(4, "overhead", "what the trainer adds to a raw loop: TensorBoard, progress bar and checkpoints on")
