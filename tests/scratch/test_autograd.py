@@ -84,7 +84,7 @@ def trained(model: Any, loss: Any, data: Tensor, targets: Tensor, lr: float) -> 
 
 
 def drawn(*make: Callable[[], Tensor]) -> list[Tensor]:
-    """Parameters from NumPy's seed 0 as the notebook draws them: its tensors draw a name each, data and target first."""
+    """Parameters from NumPy's seed 0 as the notebook draws them: its tensors draw a name each, data first."""
     np.random.seed(0)
     np.random.randint(0, 100_000, 2)
     made = []
