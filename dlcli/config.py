@@ -53,9 +53,10 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
             raise ConfigError(f"{directory / 'config.yaml'}: would replace dlcli's own defaults; rename or remove it")
         if (directory / "hydra").exists():
             raise ConfigError(f"{directory / 'hydra'}: would replace Hydra's own settings; rename or remove it")
-    for entry in (entry for group in GROUPS for entry in catalogue.entries(group, directories).values()):
-        if not entry.file.is_relative_to(catalogue.CONFIGS):
-            entry.content()
+    for group in GROUPS if directories else ():
+        for entry in catalogue.entries(group, directories).values():
+            if not entry.file.is_relative_to(catalogue.CONFIGS):
+                entry.content()
     prepared, problems = _prepare(overrides, directories)
     if problems:
         # Report what is wrong with the options too, as far as the rest can be composed.
@@ -175,6 +176,10 @@ def fill_missing(config: dict[str, Any], choices: Mapping[str, str | None], dire
     A run that was saved by an earlier version stays usable: the default of a new option is what held before it.
     """
     filled = []
+    for key, value in catalogue.load_yaml(catalogue.CONFIGS / "config.yaml").items():
+        if key != "defaults" and key not in config:
+            config[key] = value
+            filled.append(key)
     for group, section in config.items():
         entry = catalogue.entries(group, directories).get(choices.get(group) or "") if group in GROUPS else None
         if entry is None or not isinstance(section, dict):
