@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import MinLen, Seed, accepts, describe
+from dlcli.hyperparameters import MinLen, Seed, accepts, describe, keys_of
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
@@ -16,7 +16,7 @@ TOP_LEVEL: dict[str, Any] = {
     "seed": Seed,
     "run_dir": Annotated[str, MinLen(1)],
     "init_from": str | None,
-    "layers": Literal["torch"],
+    "layers": Literal["torch", "scratch"],
 }
 
 
@@ -57,6 +57,8 @@ def check(
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
         problems += _cadence_problems(config)
+    if "trainer" in groups and "trainer" not in broken and config.get("layers") == "scratch":
+        problems += _scratch_problems(config["trainer"])
     return problems
 
 
@@ -132,8 +134,18 @@ def _value_problem(key: str, value: Any, annotation: Any) -> list[str]:
         return [f"{key} must be given; expected {describe(annotation)}"]
     if accepts(value, annotation):
         return []
+    known = keys_of(annotation)
+    if known is not None and isinstance(value, dict):
+        return [line for name, item in value.items() for line in _keyed_problem(key, str(name), item, known)]
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return [f"{key}={shown(text)}: expected {describe(annotation)}"]
+
+
+def _keyed_problem(key: str, name: str, value: Any, known: Mapping[str, Any]) -> list[str]:
+    if name not in known:
+        near = suggestion(name, known).replace("did you mean ", f"did you mean {key}.")
+        return [f"unknown option '{key}.{shown(name)}'; {near}"]
+    return [] if value is None else _value_problem(f"{key}.{name}", value, known[name])
 
 
 def _private_problems(path: str, value: Any) -> list[str]:
@@ -243,6 +255,17 @@ def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
     accumulate = trainer.get("accumulate", 1)
     if accumulate > 1 and len(TASKS.constant(task, "trains", ("model",))) > 1:
         problems.append(f"trainer.accumulate={accumulate}: task '{task}' trains several networks in turn; use 1")
+    return problems
+
+
+def _scratch_problems(trainer: Mapping[str, Any]) -> list[str]:
+    """What the hand-written layers cannot do."""
+    problems = []
+    if trainer.get("precision") in ("bf16", "fp16"):
+        precision = trainer["precision"]
+        problems.append(f"trainer.precision={precision}: layers=scratch computes in fp32 or fp64; use one of them")
+    if trainer.get("compile"):
+        problems.append("trainer.compile=true: layers=scratch is not compiled; use trainer.compile=false")
     return problems
 
 

@@ -31,6 +31,8 @@ TIERS = (
         "layers",
         "scratch",
     },
+    {"model_examples"},
+    {"gradcheck"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},
     {"weights"},

@@ -19,7 +19,7 @@ import torch
 from dlcli.data import splits
 from dlcli.data.images import ImageData
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, Fraction, Seed
+from dlcli.hyperparameters import Augmentations, Count, Fraction, Seed
 from dlcli.registry import DATA
 
 SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"  # of the table
@@ -39,6 +39,7 @@ class Digits(ImageData):
         split_seed: Seed,
         normalize: bool,
         resize: Count | None,
+        augmentation: Augmentations | None,
     ):
         if min(val_fraction, test_fraction) < 0.01:  # each part needs a picture of every class
             raise ConfigError(
@@ -58,7 +59,9 @@ class Digits(ImageData):
         self.source = "packaged"
         self.fingerprint = SHA256
         names = [str(digit) for digit in range(10)]
-        super().__init__(tensors, names, 16, batch_size=batch_size, normalize=normalize, resize=resize)
+        super().__init__(
+            tensors, names, 16, batch_size=batch_size, normalize=normalize, resize=resize, augmentation=augmentation
+        )
 
 
 def read() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
