@@ -1,4 +1,4 @@
-"""Analytic gradients against numeric ones: every hand-written function, and every model on the hand-written layers.
+"""Analytic gradients against numeric ones: the autograd on NumPy, the hand-written layers, and all models on these.
 
 In double precision the central difference (f(t + h) - f(t - h)) / 2h with h = 1e-6 is right to about ten digits.
 Functions are checked by each element of each input; models, whose parameters are too many for that, along random
@@ -13,16 +13,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dlcli import model_examples
+from dlcli.scratch import autograd
 from dlcli.scratch.examples import Example
 from dlcli.scratch.mode import ScratchLayers
 
 STEP = 1e-6
 SMALLER_STEPS = (1e-7, 1e-8, 1e-9)
-TOLERANCES = {"layer": 1e-6, "model": 1e-4}  # a model's rectifiers have kinks, some within the step
+TOLERANCES = {"autograd": 1e-6, "layer": 1e-6, "model": 1e-4}  # a model's rectifiers have kinks, some within the step
 DIRECTIONS = 2
 SEED = 2  # of dropout, which must be the same in each evaluation
 
@@ -64,6 +66,26 @@ def check_function(name: str, example: Example) -> Finding:
             error = max(error, abs(analytic.flatten()[index].item() - numeric))
             size = max(size, abs(numeric))
     return Finding("layer", name, error / size)
+
+
+def check_operation(name: str, function: Callable[..., autograd.Tensor], arrays: Callable[[], list[Any]]) -> Finding:
+    """An operation of the autograd on NumPy, element by element."""
+    inputs = [autograd.Tensor(array) for array in arrays()]
+    result = function(*inputs)
+    weights = np.random.RandomState(1).randn(*result.shape)
+    result.backward(weights)
+    error = size = 0.0
+    for tensor in inputs:
+        assert tensor.gradient is not None
+        for index in np.ndindex(tensor.shape):
+            kept, values = tensor.data[index], []
+            for distance in (STEP, -STEP):
+                tensor.data[index] = kept + distance
+                values.append(float((function(*inputs).data * weights).sum()))
+            tensor.data[index] = kept
+            numeric = (values[0] - values[1]) / (2 * STEP)
+            error, size = max(error, abs(float(tensor.gradient[index]) - numeric)), max(size, abs(numeric))
+    return Finding("autograd", name, error / size)
 
 
 def check_model(name: str, config: Mapping[str, Any]) -> Finding:

@@ -42,6 +42,7 @@ TOKENS: Example = (
 )
 EXAMPLES: dict[frozenset[str], Example] = {
     frozenset({"input_shape", "num_outputs"}): images(28),
+    frozenset({"input_shape"}): (DataSpec(input_shape=(2,)), lambda: torch.zeros(BATCH, 2), (BATCH, 2)),
     frozenset({"vocab_size"}): TOKENS,
     frozenset({"vocab_size", "sequence_length"}): TOKENS,
 }

@@ -75,6 +75,7 @@ class Run:
         self.model = build_model(self.config, self.choices, self.data.spec)
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
+        self.task.true_parameters = self.data.true_parameters
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:

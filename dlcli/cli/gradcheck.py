@@ -1,4 +1,4 @@
-"""``dlcli gradcheck``: analytic gradients against numeric ones, for hand-written layers and for models."""
+"""``dlcli gradcheck``: analytic gradients against numeric ones, of what is written by hand and of models."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def gradcheck(
 ) -> None:
     """Check gradients against finite differences, in double precision.
 
-    Each hand-written layer, element by element; each model on hand-written layers (layers=scratch), along random
-    directions. Large models are made small: fewer layers and channels of the same kinds.
+    Each operation of the autograd on NumPy and each hand-written layer, element by element; each model on
+    hand-written layers (layers=scratch), along random directions. Large models are made small: fewer layers and
+    channels of the same kinds.
     """
     from fnmatch import fnmatchcase
 
@@ -42,12 +43,15 @@ def gradcheck(
     }
     prepare_environment()
     from dlcli import gradcheck as checks
+    from dlcli.scratch.autograd_examples import OPERATIONS
     from dlcli.scratch.examples import EXAMPLES
 
     layers = {name: example for name, example in EXAMPLES.items() if fnmatchcase(name, glob)}
-    if not layers and not models:
-        raise ConfigError(f"no hand-written layer and no model that learns by gradient matches '{glob}'")
-    findings = [checks.check_function(name, example) for name, example in layers.items()]
+    operations = {name: operation for name, operation in OPERATIONS.items() if fnmatchcase(name, glob)}
+    if not operations and not layers and not models:
+        raise ConfigError(f"no operation, no hand-written layer and no model that learns by gradient matches '{glob}'")
+    findings = [checks.check_operation(name, *operation) for name, operation in operations.items()]
+    findings += [checks.check_function(name, example) for name, example in layers.items()]
     unchecked: dict[str, str] = {}
     for name, config in models.items():
         try:

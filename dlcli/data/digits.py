@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dlcli.data import splits
 from dlcli.data.images import ImageData
+from dlcli.data.splits import divide, stratified_order
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Augmentations, Count, Fraction, Seed
+from dlcli.hyperparameters import Augmentations, Count, Folds, Fraction, Natural, Seed
 from dlcli.registry import DATA
 
 SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"  # of the table
@@ -37,6 +37,8 @@ class Digits(ImageData):
         val_fraction: Fraction,
         test_fraction: Fraction,
         split_seed: Seed,
+        folds: Folds | None,
+        fold: Natural,
         normalize: bool,
         resize: Count | None,
         augmentation: Augmentations | None,
@@ -51,8 +53,8 @@ class Digits(ImageData):
                 "0.9, so that something is left to train on"
             )
         pixels, labels = read()
-        order = splits.stratified_order(labels, split_seed)
-        rows = splits.cut(order, val_fraction / (1 - test_fraction), test_fraction)
+        order = stratified_order(labels, split_seed)
+        rows = divide(order, val_fraction / (1 - test_fraction), test_fraction, folds, fold)
         images = torch.from_numpy(pixels).view(-1, 1, 8, 8)  # 0 to 16
         parts = {name: torch.from_numpy(np.sort(found)) for name, found in rows.items()}
         tensors = {name: (images[found], torch.from_numpy(labels)[found]) for name, found in parts.items()}

@@ -6,26 +6,42 @@ batches come from (the data's). A step that is not "next batch -> losses -> opti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
+from dlcli.functional.target_scale import TargetScale
 from dlcli.metrics.base import Metric
 from dlcli.spec import DataSpec
+
+
+class PerExample(NamedTuple):
+    """``function(*tensors)``, a value for each of the B examples along the tensors' first axes, such as right or wrong.
+
+    It is computed when it is read: once for all steps since the last time, where each of them would need as long.
+    """
+
+    function: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]  # without gradients
+
+    def mean(self) -> Tensor:
+        """The mean over the examples, float32."""
+        return self.function(*self.tensors).float().mean()
 
 
 class Loss(NamedTuple):
     """One thing to minimise: the trainer steps ``network``'s optimizer on ``value``'s gradient.
 
-    value: scalar tensor with a gradient. logs: scalar tensors to record beside it (detached by the trainer).
+    value: scalar tensor with a gradient. logs: what to record beside it, scalar tensors (detached by the trainer) or
+    values for each example, whose mean is recorded.
     carry: the streams' state after this batch, detached, for a task that carries state.
     """
 
     value: Tensor
     network: str = "model"
-    logs: Mapping[str, Tensor] = {}
+    logs: Mapping[str, Tensor | PerExample] = {}
     carry: tuple[Tensor, ...] | None = None
 
 
@@ -46,7 +62,7 @@ class Task:
 
     A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
     are in its YAML under ``sample``; it yields pieces of text as they come. A task that can predict has
-    ``predict(model, batch)``.
+    ``predict(model, batch)``, and ``rows_of(predicted)`` if predictions of several models can be averaged.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
@@ -54,7 +70,8 @@ class Task:
     trains: ClassVar[tuple[str, ...]] = ("model",)
     calls_model_only: ClassVar[bool] = False
     class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
-    target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with; set once
+    target_scale: TargetScale | None = None  # how the data have changed the targets; set once
+    true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""

@@ -17,12 +17,12 @@ from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
 from dlcli.functional.pictures import GREEN, PREVIEW_IMAGES, RED, grid
 from dlcli.hyperparameters import Count, PositiveFloat, Probability
-from dlcli.metrics.accuracy import Accuracy
+from dlcli.metrics.accuracy import Accuracy, correct
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.confusion_matrix import ConfusionMatrix
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
-from dlcli.tasks.base import Loss, Networks, Task
+from dlcli.tasks.base import Loss, Networks, PerExample, Task
 from dlcli.tasks.outputs import check_shape
 
 
@@ -111,7 +111,7 @@ class Classification(Task):
                 weights = self.class_weights = self.class_weights.to(outputs)  # copied once
             value = F.cross_entropy(outputs, labels, weights, label_smoothing=self.label_smoothing)
         likeliest = labels if labels.ndim == 1 else labels.argmax(1)
-        yield Loss(value, logs={"accuracy": (outputs.argmax(1) == likeliest).float().mean()})
+        yield Loss(value, logs={"accuracy": PerExample(correct, (outputs.detach(), likeliest))})
 
     def metrics(self) -> dict[str, Metric]:
         return {
@@ -149,8 +149,10 @@ class Classification(Task):
         return torch.where(total > 0, outputs / total, 1 / self.num_classes)
 
     def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        return self.rows_of(self.predict(model, batch))
+
+    def rows_of(self, probabilities: Tensor) -> dict[str, list[Any]]:
         """The likeliest class by number ("prediction") and by name ("label"), and the probability of each class."""
-        probabilities = self.predict(model, batch)  # (B, C)
         names = [str(name) for name in self.label_names or range(self.num_classes)]
         predicted = probabilities.argmax(1).tolist()
         columns = {f"probability_{name}": column for name, column in zip(names, probabilities.T.tolist(), strict=True)}
