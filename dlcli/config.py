@@ -65,6 +65,7 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
         except ConfigError as error:
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
+    prepared = [*_suggested_by_model(prepared, directories), *prepared]
     composed = _compose_with_hydra(prepared, directories, list_files)
     composed = _inspected(composed, prepared, directories, list_files)
     problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
@@ -72,6 +73,18 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
     if problems:
         raise ConfigError(problems)
     return composed
+
+
+def _suggested_by_model(overrides: Sequence[str], directories: list[Path]) -> list[str]:
+    """The choices that a model's file suggests, if somebody named the model itself, of the groups that nobody named.
+
+    What data suggest is made for the models that people try on them first; an experiment fixes everything.
+    """
+    typed = dict(text.split("=", 1) for text in overrides if "=" in text)
+    entry = catalogue.entries("model", directories).get(typed.get("model", ""))
+    if entry is None or "experiment" in typed:
+        return []
+    return [choice for choice in entry.suggests if choice.partition("=")[0] not in typed]
 
 
 def _without_unused_groups(composed: Composed, overrides: Sequence[str]) -> list[str]:

@@ -81,9 +81,7 @@ def adamw_update(
     parameter -= lr * corrected_mean / (corrected_square.sqrt() + eps)
 
 
-def adamw_kernel(
-    batch: Batch, gradients: list[Tensor], lr: float, betas: tuple[float, float], eps: float
-) -> None:
+def adamw_kernel(batch: Batch, gradients: list[Tensor], lr: float, betas: tuple[float, float], eps: float) -> None:
     """The same rule for a batch of parameters through torch's kernel."""
     torch._foreach_add_(batch.state["step"], 1)
     torch._fused_adamw_(

@@ -53,6 +53,7 @@ class Muon(Optimizer):
         lr: PositiveFloat,
         momentum: Probability,
         iterations: Count,
+        bfloat16: bool,
         adamw_names: list[str],
         betas: tuple[Probability, Probability],
         eps: PositiveFloat,
@@ -66,12 +67,13 @@ class Muon(Optimizer):
                 about the mean square of a step of AdamW's.
             momentum: the share of M that stays from step to step.
             iterations: of Newton and Schulz's method.
+            bfloat16: compute them in bfloat16; rounding does no harm, as they pull every singular value towards 1.
             adamw_names: parts of names; a parameter whose name contains one takes AdamW's step.
             betas, eps: of AdamW.
             weight_decay: times ``lr``, the share by which parameters shrink at each step.
-            fused: AdamW's step through torch's kernel, and orthogonalisation in bfloat16.
+            fused: AdamW's steps through torch's kernel.
         """
-        self.momentum, self.iterations, self.betas, self.eps = momentum, iterations, betas, eps
+        self.momentum, self.iterations, self.bfloat16, self.betas, self.eps = momentum, iterations, bfloat16, betas, eps
         named = list(named_parameters)
         self.others = {id(p) for name, p in named if p.ndim < 2 or any(part in name for part in adamw_names)}
         super().__init__(named, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
@@ -88,8 +90,7 @@ class Muon(Optimizer):
             return
         momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
         step = gradient.lerp(momentum, self.momentum).flatten(1)  # (A, B)
-        # Rounding to bfloat16 is harmless: the iteration pulls every singular value back towards 1.
-        step = orthogonalised(step.bfloat16() if self.fused else step, self.iterations).to(parameter.dtype)
+        step = orthogonalised(step.bfloat16() if self.bfloat16 else step, self.iterations).to(parameter.dtype)
         parameter *= 1 - self.lr * weight_decay
         parameter -= 0.2 * max(step.shape) ** 0.5 * self.lr * step.view_as(parameter)
 
