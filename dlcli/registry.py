@@ -77,24 +77,25 @@ class Registry:
     def signature(self, name: str, method: str = "__init__") -> dict[str, Any]:
         """The keyword-only parameters of the entry's constructor (or of another method) and their types.
 
-        Read from the source, without importing it.
+        Read from the source, without importing it. A constructor that takes further ``**options`` hands them to that of
+        its base class, and has that one's parameters too.
 
         Raises:
             ConfigError: no such entry, or an annotation uses a name that ``dlcli.hyperparameters`` does not know.
         """
         source = self._source(name)
-        function = _find_method(source, method)
-        if function is None:
-            return {}
-        parameters = {}
-        for argument in function.args.kwonlyargs:
-            try:
-                parameters[argument.arg] = _read_annotation(argument.annotation)
-            except KeyError as error:
-                raise ConfigError(
-                    f"{source.file.name}: parameter '{argument.arg}' of {self.group} '{name}' is annotated with "
-                    f"{error}; use the types of dlcli.hyperparameters"
-                ) from None
+        parameters: dict[str, Any] = {}
+        for function in _methods(source, method):
+            for argument in function.args.kwonlyargs:
+                try:
+                    parameters.setdefault(argument.arg, _read_annotation(argument.annotation))
+                except KeyError as error:
+                    raise ConfigError(
+                        f"{source.file.name}: parameter '{argument.arg}' of {self.group} '{name}' is annotated with "
+                        f"{error}; use the types of dlcli.hyperparameters"
+                    ) from None
+            if function.args.kwarg is None:
+                break
         return parameters
 
     def constant(self, name: str, attribute: str, default: Any = None) -> Any:
@@ -112,7 +113,7 @@ class Registry:
 
     def has_method(self, name: str, method: str) -> bool:
         """Whether the entry's class (or its base class) defines a method, read from the source without importing it."""
-        return _find_method(self._source(name), method) is not None
+        return next(_methods(self._source(name), method), None) is not None
 
     def load(self, name: str) -> type:
         """The class of an entry; imports its module, so that building it later imports nothing.
@@ -232,12 +233,12 @@ def _parse(file: Path) -> ast.Module:
         raise ConfigError(f"plug-in {file}: {error}") from None
 
 
-def _find_method(source: Source, name: str) -> ast.FunctionDef | None:
+def _methods(source: Source, name: str) -> Iterator[ast.FunctionDef]:
+    """The methods of that name of the class and of its bases, in order."""
     for _, node in _lineage(source):
         for statement in node.body:
             if isinstance(statement, ast.FunctionDef) and statement.name == name:
-                return statement
-    return None
+                yield statement
 
 
 def _lineage(source: Source) -> Iterator[tuple[Path, ast.ClassDef]]:

@@ -16,7 +16,7 @@ from dlcli.catalogue import load_yaml
 from dlcli.check import EVALUATED, check
 from dlcli.config import change_group_values, fill_missing
 from dlcli.data.base import DataModule
-from dlcli.data.text import Vocabulary
+from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA, TASKS
 from dlcli.run import build_model, check_fingerprint

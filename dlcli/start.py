@@ -13,7 +13,7 @@ import yaml
 
 from dlcli import __version__, checkpoint, runtime
 from dlcli.config import Composed
-from dlcli.data.text import Vocabulary
+from dlcli.data.vocabulary import Vocabulary
 from dlcli.distributed import Group
 from dlcli.errors import ConfigError, DataError
 from dlcli.run import Run, check_fingerprint

@@ -6,12 +6,13 @@ Sources: A. Karpathy, char-rnn (tinyshakespeare); DLFS chapter 6 and GDL chapter
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Literal
+from typing import Any
 
 from dlcli.data import stand_in as generated
-from dlcli.data.text import Corpus, TextData, Vocabulary, fingerprint_of, read_remote
+from dlcli.data.corpus import Corpus, fingerprint_of, read_remote
+from dlcli.data.text import TextData
+from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import DataError
-from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.registry import DATA
 
 log = logging.getLogger("dlcli")
@@ -24,55 +25,16 @@ class Shakespeare(TextData):
     ``stand_in=False`` refuses the generated text: nothing but the real one will do.
     """
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary | None = None,
-        *,
-        stand_in: bool,
-        sequence_length: Count,
-        batch_size: Count,
-        val_fraction: Annotated[float, Gt(0), Lt(1)],
-        test_fraction: Probability,
-        tokenization: Literal["char", "word", "byte"],
-        min_frequency: Count,
-    ):
-        super().__init__(
-            read_or_stand_in(stand_in),
-            vocabulary,
-            sequence_length=sequence_length,
-            batch_size=batch_size,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            tokenization=tokenization,
-            min_frequency=min_frequency,
-        )
+    def __init__(self, vocabulary: Vocabulary | None = None, *, stand_in: bool, **options: Any):
+        super().__init__(read_or_stand_in(stand_in), vocabulary, **options)
 
 
 @DATA.register("shakespeare_100k")
 class Shakespeare100k(TextData):
     """99,993 characters that were sampled from a model of Shakespeare's plays."""
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary | None = None,
-        *,
-        sequence_length: Count,
-        batch_size: Count,
-        val_fraction: Annotated[float, Gt(0), Lt(1)],
-        test_fraction: Probability,
-        tokenization: Literal["char", "word", "byte"],
-        min_frequency: Count,
-    ):
-        super().__init__(
-            read_remote("shakespeare_100k"),
-            vocabulary,
-            sequence_length=sequence_length,
-            batch_size=batch_size,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            tokenization=tokenization,
-            min_frequency=min_frequency,
-        )
+    def __init__(self, vocabulary: Vocabulary | None = None, **options: Any):
+        super().__init__(read_remote("shakespeare_100k"), vocabulary, **options)
 
 
 def read_or_stand_in(allowed: bool) -> Corpus:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dlcli.data.base import TokenBatch
-from dlcli.data.text import Vocabulary
+from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
 
 MAX_LINE = 1 << 20  # characters

@@ -6,10 +6,11 @@ Source: d2l 9.2.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Any
 
-from dlcli.data.text import TextData, Vocabulary, read_remote
-from dlcli.hyperparameters import Count, Gt, Lt, Probability
+from dlcli.data.corpus import read_remote
+from dlcli.data.text import TextData
+from dlcli.data.vocabulary import Vocabulary
 from dlcli.registry import DATA
 
 
@@ -17,29 +18,9 @@ from dlcli.registry import DATA
 class TimeMachine(TextData):
     """The novel; if ``clean``, as the book reads it: lower-case letters, and one space for everything between them."""
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary | None = None,
-        *,
-        clean: bool,
-        sequence_length: Count,
-        batch_size: Count,
-        val_fraction: Annotated[float, Gt(0), Lt(1)],
-        test_fraction: Probability,
-        tokenization: Literal["char", "word", "byte"],
-        min_frequency: Count,
-    ):
+    def __init__(self, vocabulary: Vocabulary | None = None, *, clean: bool, **options: Any):
         corpus = read_remote("time_machine")
-        super().__init__(
-            corpus._replace(text=cleaned(corpus.text)) if clean else corpus,
-            vocabulary,
-            sequence_length=sequence_length,
-            batch_size=batch_size,
-            val_fraction=val_fraction,
-            test_fraction=test_fraction,
-            tokenization=tokenization,
-            min_frequency=min_frequency,
-        )
+        super().__init__(corpus._replace(text=cleaned(corpus.text)) if clean else corpus, vocabulary, **options)
 
 
 def cleaned(text: str) -> str:

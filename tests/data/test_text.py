@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlcli.data.text import Corpus, TextData, Vocabulary, fingerprint_of
+from dlcli.data.corpus import Corpus, fingerprint_of
+from dlcli.data.text import TextData
 from dlcli.data.text_file import TextFile
+from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
 
 OPTIONS = {
@@ -290,6 +292,14 @@ def test_byte_order_mark_and_line_ends_are_normalised(tmp_path):
     assert own(file).vocabulary.tokens == sorted(set("\nonetw"))
 
 
+def test_a_byte_order_mark_may_say_utf_16(tmp_path):
+    file = tmp_path / "windows.txt"
+    file.write_bytes("Zeit für 🙂\r\n".encode("utf-16") + "mehr Zeit\r\n".encode("utf-16-le") * 20)
+    data = own(file)
+    shown = data.vocabulary.decode(torch.cat(list(data.parts.values())).tolist())
+    assert shown == "Zeit für 🙂\n" + "mehr Zeit\n" * 20
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -297,7 +307,8 @@ def test_byte_order_mark_and_line_ends_are_normalised(tmp_path):
         (b" \n\n ", "the text is empty"),
         (b"abc\0def" * 10, "not a text: byte 3 is NUL"),
         (b"line one\nline \xe9\n", r":2: not UTF-8 at byte 14 \(0xe9\); save the text as UTF-8"),
-        ("abc".encode("utf-16"), "is NUL|not UTF-8"),
+        ("abc".encode("utf-16-le"), "is NUL"),
+        ("abc".encode("utf-16") + b"\n", ":1: not UTF-16-LE at byte 8"),
         (b"one line", "too short: its train part has 6 tokens"),
     ],
 )
