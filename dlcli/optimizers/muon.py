@@ -34,7 +34,8 @@ def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
     for _ in range(iterations):
         square = x @ x.t()
         x = a * x + (b * square + c * square @ square) @ x
-    return x.t() if tall else x
+    result: Tensor = x.t() if tall else x
+    return result
 
 
 @OPTIMIZERS.register("muon")
