@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import MinLen, Seed, accepts, describe
+from dlcli.hyperparameters import MinLen, Seed, accepts, describe, keys_of
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
@@ -132,8 +132,18 @@ def _value_problem(key: str, value: Any, annotation: Any) -> list[str]:
         return [f"{key} must be given; expected {describe(annotation)}"]
     if accepts(value, annotation):
         return []
+    known = keys_of(annotation)
+    if known is not None and isinstance(value, dict):
+        return [line for name, item in value.items() for line in _keyed_problem(key, str(name), item, known)]
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return [f"{key}={shown(text)}: expected {describe(annotation)}"]
+
+
+def _keyed_problem(key: str, name: str, value: Any, known: Mapping[str, Any]) -> list[str]:
+    if name not in known:
+        near = suggestion(name, known).replace("did you mean ", f"did you mean {key}.")
+        return [f"unknown option '{key}.{shown(name)}'; {near}"]
+    return [] if value is None else _value_problem(f"{key}.{name}", value, known[name])
 
 
 def _private_problems(path: str, value: Any) -> list[str]:

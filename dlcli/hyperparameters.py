@@ -52,6 +52,13 @@ class MinLen:
 
 
 @dataclass(frozen=True)
+class Keys:
+    """Marks a mapping whose keys are among these, each with a value of its type or null."""
+
+    types: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class DurationText:
     """Marks a duration: a whole number of steps, or text such as "2 epochs" or "0.5 epoch"."""
 
@@ -67,8 +74,31 @@ NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
 Fraction = Annotated[float, Gt(0), Le(1)]
 Duration = Annotated[int | str, DurationText()]
+Activation = Literal["relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
+"""The functions of ``dlcli.layers.activations``."""
 Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavier_normal", "he", "orthogonal"]
 """The rules of ``dlcli.layers.initialisation``."""
+Chance = Annotated[float, Ge(0), Le(1)]
+Share = Annotated[float, Gt(0), Le(1)]
+AUGMENTATIONS: dict[str, Any] = {
+    "horizontal_flip": Chance,  # of mirroring left to right
+    "vertical_flip": Chance,  # of mirroring upside down
+    "crop_padding": Count,  # pixels of black edge, out of which a picture of the old size is cut
+    "resized_crop": tuple[Share, Share, PositiveFloat, PositiveFloat],  # area from, to; width / height from, to
+    "rotation": Annotated[float, Gt(0), Le(180)],  # degrees at most, either way
+    "translation": Share,  # of the side at most, in all directions
+    "scale": tuple[PositiveFloat, PositiveFloat],  # factor from, to
+    "shear": Annotated[float, Gt(0), Lt(90)],  # degrees at most, either way
+    "brightness": PositiveFloat,  # a factor between 1 - this and 1 + this; so are the next two
+    "contrast": PositiveFloat,
+    "saturation": PositiveFloat,
+    "hue": Annotated[float, Gt(0), Le(0.5)],  # share of the colour circle at most, either way
+    "erasing": Chance,  # of painting a rectangle over
+    "mixup": PositiveFloat,  # alpha of the Beta distribution of the share that another picture gets
+    "cutmix": PositiveFloat,  # the same, for a rectangle of another picture
+}
+"""The random changes of training pictures, which ``dlcli.data.augmentation`` makes."""
+Augmentations = Annotated[dict[str, Any], Keys(tuple(AUGMENTATIONS.items()))]
 
 NAMES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple, Ge, Gt, Le, Lt, MinLen)},
@@ -85,7 +115,9 @@ NAMES: dict[str, Any] = {
     "Probability": Probability,
     "Fraction": Fraction,
     "Duration": Duration,
+    "Activation": Activation,
     "Init": Init,
+    "Augmentations": Augmentations,
 }
 """Every name that an annotation of a registered constructor may use."""
 
@@ -113,6 +145,16 @@ def steps_of(duration: int | str, steps_per_epoch: int) -> int:
     return max(1, round(number * steps_per_epoch)) if unit == "epoch" else max(1, round(number))
 
 
+def keys_of(annotation: Any) -> dict[str, Any] | None:
+    """The types of the keys of a mapping that is marked with ``Keys`` (or null); None for anything else."""
+    for member in (annotation, *typing.get_args(annotation)):
+        if typing.get_origin(member) is Annotated:
+            for mark in typing.get_args(member)[1:]:
+                if isinstance(mark, Keys):
+                    return dict(mark.types)
+    return None
+
+
 def describe(annotation: Any) -> str:
     """What a person may write for this annotation, in words."""
     if annotation is Any:
@@ -128,6 +170,9 @@ def describe(annotation: Any) -> str:
             for mark in arguments[1:]
             if type(mark) in _BOUNDS
         ]
+        known = keys_of(annotation)
+        if known is not None:
+            return f"a mapping of {', '.join(known)}"
         lengths = [f"of at least {m.min_length}" for m in arguments[1:] if isinstance(m, MinLen)]
         return " ".join([describe(arguments[0]), " and ".join(limits), *lengths]).replace("  ", " ").strip()
     if origin is Literal:
@@ -184,6 +229,9 @@ def _meets(value: Any, mark: Any) -> bool:
             match = _DURATION.fullmatch(value.strip())
             return match is not None and float(match[1]) > 0
         return bool(value >= 1)
+    if isinstance(mark, Keys):
+        types = dict(mark.types)
+        return all(key in types and (item is None or accepts(item, types[key])) for key, item in value.items())
     if isinstance(mark, MinLen):
         return len(value) >= mark.min_length
     return bool(_BOUNDS[type(mark)][1](value, mark)) if type(mark) in _BOUNDS else True

@@ -85,6 +85,40 @@ def info(
         _preview(registered, values)
 
 
+@app.command(epilog="Example: dlcli data preview digits data.augmentation.rotation=20")
+def preview(
+    name: Name,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[OVERRIDES]...", help="Options of the data, as in 'dlcli train'.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("preview.png"),
+    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Of which epoch the pictures are.")] = 0,
+) -> None:
+    """Draw the first pictures that training sees, with their random changes, into a PNG file."""
+    from dlcli.config import compose
+
+    _find(name)
+    composed = compose([f"data={name}", *(overrides or [])])
+    from PIL import Image
+
+    from dlcli.data.base import ImageBatch
+    from dlcli.functional.pictures import PREVIEW_IMAGES, grid
+    from dlcli.registry import DATA
+
+    data: DataModule = DATA.build(composed.config["data"], label=name)
+    batch = data.batches("train", order="shuffled", seed=composed.config["seed"], epoch=epoch)[0]
+    if not isinstance(batch, ImageBatch):
+        raise ConfigError(f"data '{name}' holds no pictures; see 'dlcli data info {name} --preview'")
+    shown = grid(batch.images[:PREVIEW_IMAGES])
+    try:
+        Image.fromarray(shown.permute(1, 2, 0).numpy()).save(output, format="PNG")
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written ({error.strerror or error})") from None
+    typer.echo(
+        f"{output}: {min(len(batch.images), PREVIEW_IMAGES)} pictures of {shown.shape[2]}×{shown.shape[1]} in all"
+    )
+
+
 @app.command(epilog="Example: dlcli data fetch mnist")
 def fetch(name: Name) -> None:
     """Bring the files of a data set into the cache, unless they are there or in the mirror, and verify them."""

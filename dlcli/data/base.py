@@ -25,7 +25,7 @@ EVALUATION_VALUES = 2**21
 
 
 class ImageBatch(NamedTuple):
-    """images (B, C, H, W) float; labels (B,) int64."""
+    """images (B, C, H, W) float; labels (B,) int64, or shares of the classes (B, K) where pictures were mixed."""
 
     images: Tensor
     labels: Tensor
@@ -77,6 +77,7 @@ class DataModule:
     label_names: Sequence[str] | None = None  # of the classes
     vocabulary: Sequence[str] | None = None  # of the tokens
     target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with
+    augmenting: bool = False  # whether training batches are changed at random
     notes: tuple[str, ...] = ()  # what people should know before they train on these data
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
@@ -136,12 +137,18 @@ class TensorData(DataModule):
         """Gathered rows of each stored tensor -> a batch, for example uint8 pixels -> an ImageBatch of floats."""
         raise NotImplementedError
 
+    def augmented(self, random: torch.Generator, *tensors: Tensor) -> Any:
+        """The same for a training batch, of data that are ``augmenting``: changed by numbers drawn from ``random``."""
+        raise NotImplementedError
+
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> TensorBatches:
         if order == "stream":
             raise ValueError("only texts can be read as streams")
         tensors = self.tensors[split]
         batch_size = self.batch_size if split == "train" else max(self.batch_size, self._evaluation_batch())
         indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
+        if split == "train" and order == "shuffled" and self.augmenting:
+            return TensorBatches(tensors, indices, batch_size, self.augmented, (seed, epoch))
         return TensorBatches(tensors, indices, batch_size, self.collate)
 
     def _evaluation_batch(self) -> int:
@@ -172,7 +179,13 @@ class TensorBatches:
         indices: Tensor | None,
         batch_size: int,
         collate: Callable[..., Any],
+        drawn_from: tuple[int, ...] | None = None,
     ):
+        """
+        Args:
+            drawn_from: numbers that decide, with a batch's own, the random generator which ``collate`` is then given.
+        """
+        self.drawn_from = drawn_from
         self.tensors = tensors
         self.indices = indices.to(tensors[0].device) if indices is not None else None
         self.batch_size = batch_size
@@ -189,7 +202,8 @@ class TensorBatches:
         if self.indices is None:
             return self.collate(*[tensor[start:stop] for tensor in self.tensors])
         chosen = self.indices[start:stop]
-        return self.collate(*[tensor.index_select(0, chosen) for tensor in self.tensors])
+        random = [] if self.drawn_from is None else [generator(*self.drawn_from, index)]
+        return self.collate(*random, *[tensor.index_select(0, chosen) for tensor in self.tensors])
 
 
 def permutation(size: int, seed: int, epoch: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from dlcli.data.images import ImageData
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Fraction, Seed
+from dlcli.hyperparameters import Augmentations, Count, Fraction, Seed
 from dlcli.registry import DATA
 
 
@@ -28,6 +28,7 @@ class Digits(ImageData):
         split_seed: Seed,
         normalize: bool,
         resize: Count | None,
+        augmentation: Augmentations | None,
     ):
         if min(val_fraction, test_fraction) < 0.01:  # stratified parts need a picture of every class
             raise ConfigError(
@@ -56,4 +57,6 @@ class Digits(ImageData):
         self.source = "packaged"
         self.fingerprint = hashlib.sha256(images.numpy().tobytes() + labels.numpy().tobytes()).hexdigest()
         names = [str(digit) for digit in range(10)]
-        super().__init__(splits, names, 16, batch_size=batch_size, normalize=normalize, resize=resize)
+        super().__init__(
+            splits, names, 16, batch_size=batch_size, normalize=normalize, resize=resize, augmentation=augmentation
+        )

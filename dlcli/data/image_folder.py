@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from dlcli.data.archives import extract, is_archive
+from dlcli.data.augmentation import Augmentation
 from dlcli.data.base import ImageBatch, TensorData, permutation
 from dlcli.data.decoding import SUFFIXES, BadPicture, Form, Pixels, decode_all
 from dlcli.data.download import sha256_of, writable_cache
 from dlcli.data.images import pixel_statistics
 from dlcli.data.pixel_cache import decoded
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, FilePath, Gt, Lt, Natural, Probability
+from dlcli.hyperparameters import Augmentations, Count, FilePath, Gt, Lt, Natural, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
 
@@ -67,6 +68,7 @@ class ImageFolder(TensorData):
         test_fraction: Probability,
         split_seed: Natural,
         normalize: bool,
+        augmentation: Augmentations | None,
         batch_size: Count,
     ):
         """
@@ -80,6 +82,7 @@ class ImageFolder(TensorData):
             val_fraction: share of the training pictures that validate, where there is no folder val.
             test_fraction: share that tests, where there are no folders of splits at all.
             split_seed: draws them.
+            augmentation: random changes of the training pictures, as ``dlcli.data.augmentation`` makes them.
 
         Raises:
             DataError: nothing there, damaged pictures, a class without pictures, only one class.
@@ -118,6 +121,9 @@ class ImageFolder(TensorData):
         self.spec = DataSpec(input_shape=(channels, size, size), num_outputs=len(names), num_classes=len(names))
         train = self.tensors["train"][0]
         self.mean, self.deviation = pixel_statistics(self.pixels, train) if normalize else (0.0, 255.0)
+        if augmentation:
+            self.augmenting = True
+            self.augmentation = Augmentation(augmentation, (channels, size, size), 255.0, len(names))
         self.source = "own file"
         described = json.dumps([found.sha256, names, self.labels.tolist(), rows])
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
@@ -125,7 +131,15 @@ class ImageFolder(TensorData):
     def collate(self, *tensors: Tensor) -> ImageBatch:
         (rows,) = tensors
         images = self.pixels.index_select(0, rows)  # (B, C, S, S)
-        return ImageBatch(standardised(images, self.mean, self.deviation), self.labels.index_select(0, rows))
+        return ImageBatch(self._standardised(images.float()), self.labels.index_select(0, rows))
+
+    def augmented(self, random: torch.Generator, *tensors: Tensor) -> ImageBatch:
+        (rows,) = tensors
+        images, labels = self.pixels.index_select(0, rows), self.labels.index_select(0, rows)
+        return self.augmentation.batch(images, labels, self._standardised, random)
+
+    def _standardised(self, images: Tensor) -> Tensor:
+        return standardised(images, self.mean, self.deviation)
 
     def to(self, device: torch.device) -> None:
         super().to(device)
@@ -208,13 +222,13 @@ class PictureInputs:
 
     def _batch(self, images: list[Pixels]) -> ImageBatch:
         stacked = torch.from_numpy(np.stack(images))  # (B, C, S, S)
-        values = standardised(stacked, self.preprocessing["mean"], self.preprocessing["deviation"])
+        values = standardised(stacked.float(), self.preprocessing["mean"], self.preprocessing["deviation"])
         return ImageBatch(values, torch.full((len(images),), -1))
 
 
 def standardised(images: Tensor, mean: float, deviation: float) -> Tensor:
-    """uint8 pixels -> float32 with the mean taken away, in units of the deviation."""
-    return images.float().sub_(mean).div_(deviation)
+    """Pixels as float, which are overwritten, with the mean taken away, in units of the deviation."""
+    return images.sub_(mean).div_(deviation)
 
 
 def opened(path: str) -> Path:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dlcli.data.augmentation import Augmentation
 from dlcli.data.base import ImageBatch, TensorData
 from dlcli.spec import DataSpec
 
@@ -30,6 +32,7 @@ class ImageData(TensorData):
         batch_size: int,
         normalize: bool,
         resize: int | None,
+        augmentation: Mapping[str, Any] | None,
     ):
         super().__init__(batch_size=batch_size)
         self.tensors = dict(splits)
@@ -42,17 +45,28 @@ class ImageData(TensorData):
             num_outputs=len(label_names),
             num_classes=len(label_names),
         )
+        if augmentation:
+            self.augmenting = True
+            self.augmentation = Augmentation(augmentation, tuple(images.shape[1:]), maximum, len(label_names))
         mean, deviation = pixel_statistics(images) if normalize else (0.0, float(maximum))
         self.scale = 1 / deviation
         self.shift = -mean / deviation
 
     def collate(self, *tensors: Tensor) -> ImageBatch:
-        images, labels = tensors
-        images = images.float().mul_(self.scale).add_(self.shift)  # (B, C, H, W)
+        pixels, labels = tensors
+        return ImageBatch(self._standardised(pixels.float()), labels)
+
+    def augmented(self, random: torch.Generator, *tensors: Tensor) -> ImageBatch:
+        pixels, labels = tensors
+        return self.augmentation.batch(pixels, labels, self._standardised, random)
+
+    def _standardised(self, images: Tensor) -> Tensor:
+        """Pixels (B, C, H, W) as float, which are overwritten -> what the model sees."""
+        images = images.mul_(self.scale).add_(self.shift)
         if self.resize:
             size = (self.resize, self.resize)
             images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        return ImageBatch(images, labels)
+        return images
 
 
 def pixel_statistics(images: Tensor, rows: Tensor | None = None) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from dlcli.data.idx import read_idx
 from dlcli.data.images import ImageData
 from dlcli.data.sources import SOURCES
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, Natural, Seed
+from dlcli.hyperparameters import Augmentations, Count, Natural, Seed
 from dlcli.registry import DATA
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -88,10 +88,13 @@ class Mnist(ImageData):
         split_seed: Seed,
         normalize: bool,
         resize: Count | None,
+        augmentation: Augmentations | None,
     ):
         splits, self.source = load("mnist", len(DIGITS), train_size, val_size, split_seed)
         self.fingerprint = fingerprint("mnist")
-        super().__init__(splits, DIGITS, 255, batch_size=batch_size, normalize=normalize, resize=resize)
+        super().__init__(
+            splits, DIGITS, 255, batch_size=batch_size, normalize=normalize, resize=resize, augmentation=augmentation
+        )
 
 
 @DATA.register("fashion_mnist")
@@ -107,7 +110,10 @@ class FashionMnist(ImageData):
         split_seed: Seed,
         normalize: bool,
         resize: Count | None,
+        augmentation: Augmentations | None,
     ):
         splits, self.source = load("fashion_mnist", len(CLOTHES), train_size, val_size, split_seed)
         self.fingerprint = fingerprint("fashion_mnist")
-        super().__init__(splits, CLOTHES, 255, batch_size=batch_size, normalize=normalize, resize=resize)
+        super().__init__(
+            splits, CLOTHES, 255, batch_size=batch_size, normalize=normalize, resize=resize, augmentation=augmentation
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dlcli.data.base import TableBatch, TensorData
 from dlcli.data.splits import cut, random_order
-from dlcli.errors import DataError
+from dlcli.errors import ConfigError, DataError
 from dlcli.spec import DataSpec
 
 Columns = tuple[Tensor, Tensor]
@@ -73,10 +74,18 @@ def split_rows(columns: Columns, val_fraction: float, test_fraction: float, spli
     """Rows drawn at random: ``test_fraction`` of all for the test, ``val_fraction`` of the others to validate.
 
     The test rows are those of scikit-learn's ``train_test_split(test_size=test_fraction, random_state=split_seed)``,
-    which the books use; the rows left after it are in its order too, and the last of them validate.
+    which the books use; the rows left after it are in its order too, and the last of them validate. With a
+    ``val_fraction`` of 0 the test rows validate too, as in some books.
 
     Raises:
         ConfigError: a part would be empty.
     """
-    parts = cut(random_order(len(columns[0]), split_seed), val_fraction, test_fraction)
+    order = random_order(len(columns[0]), split_seed)
+    if val_fraction == 0:
+        tested = math.ceil(test_fraction * len(order))
+        if not 0 < tested < len(order):
+            raise ConfigError(f"data.test_fraction={test_fraction}: with data.val_fraction=0, expected between 0 and 1")
+        parts = {"train": order[tested:], "val": order[:tested], "test": order[:tested]}
+    else:
+        parts = cut(order, val_fraction, test_fraction)
     return {name: (columns[0][rows], columns[1][rows]) for name, rows in parts.items()}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 GREEN, RED = (46, 160, 67), (218, 54, 51)
+PREVIEW_IMAGES = 64  # of a batch, in a grid for people
 BACKGROUND, MISSING = 24, 128
 BORDER = 2  # pixels around each image of a grid
 SMALLEST_SIDE = 32  # smaller images are enlarged by a whole factor

@@ -56,6 +56,20 @@ def initialise(module: nn.Module, rule: str) -> None:
             nn.init.normal_(layer.bias) if rule == "standard_normal" else layer.bias.zero_()
 
 
+def begin(module: nn.Module, rule: str, init_range: list[float] | None, numpy_seed: int | None) -> None:
+    """Initial weights by what a configuration says: uniform in ±``init_range`` if there is one, else by the rule.
+
+    Raises:
+        ConfigError: a seed without a range, or not as many ranges as layers.
+    """
+    if init_range is not None:
+        initialise_uniformly(module, init_range, numpy_seed)
+    elif numpy_seed is not None:
+        raise ConfigError("model.init_numpy_seed draws weights in ±model.init_range; give both or none")
+    else:
+        initialise(module, rule)
+
+
 @torch.no_grad()
 def initialise_uniformly(module: nn.Module, half_widths: list[float], numpy_seed: int | None) -> None:
     """Weights uniform in ±half_width, biases zero, as GDL begins: ``0.2 * random - 0.1`` has the half-width 0.1.

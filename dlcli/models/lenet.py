@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Init
+from dlcli.hyperparameters import Activation, Init
 from dlcli.layers.activations import activation as make_activation
 from dlcli.layers.convolution import channels_of, shape_after
 from dlcli.layers.initialisation import initialise
@@ -27,7 +27,7 @@ class LeNet(nn.Module):
         *,
         input_shape: tuple[int, ...],
         num_outputs: int,
-        activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
+        activation: Activation,
         pooling: Literal["max", "average"],
         padding: Literal[0, 2],
         batch_norm: bool,

@@ -7,10 +7,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Count, Init, PositiveFloat, Probability, Seed
+from dlcli.hyperparameters import Activation, Count, Init, PositiveFloat, Probability, Seed
 from dlcli.layers.activations import activation as make_activation
-from dlcli.layers.initialisation import initialise, initialise_uniformly
+from dlcli.layers.initialisation import begin
 from dlcli.registry import MODELS
 
 
@@ -27,7 +26,7 @@ class MLP(nn.Module):
         input_shape: tuple[int, ...],
         num_outputs: int,
         hidden_sizes: list[Count],
-        activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "prelu"],
+        activation: Activation,
         output_activation: Literal["sigmoid", "tanh"] | None,
         bias: bool,
         dropout: Probability,
@@ -51,8 +50,6 @@ class MLP(nn.Module):
         Raises:
             ConfigError: ``init_numpy_seed`` without ``init_range``, or not as many ranges as layers.
         """
-        if init_numpy_seed is not None and init_range is None:
-            raise ConfigError("model.init_numpy_seed draws weights in ±model.init_range; give both or none")
         super().__init__()
         layers: list[nn.Module] = []
         size = math.prod(input_shape)
@@ -62,10 +59,7 @@ class MLP(nn.Module):
         self.hidden = nn.Sequential(*layers)
         self.output = nn.Linear(size, num_outputs, bias=bias)
         self.output_activation = make_activation(output_activation) if output_activation else nn.Identity()
-        if init_range is None:
-            initialise(self, init)
-        else:
-            initialise_uniformly(self, init_range, init_numpy_seed)
+        begin(self, init, init_range, init_numpy_seed)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """inputs (B, *input_shape) float -> scores or predictions (B, num_outputs)."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import GREEN, RED, grid
+from dlcli.functional.pictures import GREEN, PREVIEW_IMAGES, RED, grid
 from dlcli.hyperparameters import Count, PositiveFloat, Probability
 from dlcli.metrics.accuracy import Accuracy
 from dlcli.metrics.base import Mean, Metric
@@ -25,12 +25,13 @@ from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, Task
 from dlcli.tasks.outputs import check_shape
 
-PREVIEW_IMAGES = 64
-
 
 @TASKS.register("classification")
 class Classification(Task):
     """Cross-entropy, or squared error on one-hot targets, over batches (inputs, labels (B,) int64).
+
+    In training, labels may also be shares of the classes (B, C), of pictures that were mixed; the accuracy of such a
+    batch counts the largest share. With class_weights the mean is then over the batch, not over the weights.
 
     Model contract: ``model(inputs) -> (B, C)``: logits for cross-entropies, values near 0 and 1 for squared error.
 
@@ -108,7 +109,8 @@ class Classification(Task):
             if self.class_weights is not None:
                 weights = self.class_weights = self.class_weights.to(outputs)  # copied once
             value = F.cross_entropy(outputs, labels, weights, label_smoothing=self.label_smoothing)
-        yield Loss(value, logs={"accuracy": (outputs.argmax(1) == labels).float().mean()})
+        likeliest = labels if labels.ndim == 1 else labels.argmax(1)
+        yield Loss(value, logs={"accuracy": (outputs.argmax(1) == likeliest).float().mean()})
 
     def metrics(self) -> dict[str, Metric]:
         return {
@@ -176,8 +178,12 @@ class Classification(Task):
 
 def squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
     """(output - one_hot)² for outputs (B, C) and labels (B,): sum over the outputs, mean over the batch."""
-    targets = torch.zeros_like(outputs).scatter_(1, labels.unsqueeze(1), 1.0)  # (B, C)
-    return (outputs - targets).square().sum(1).mean()
+    return (outputs - shares(outputs, labels)).square().sum(1).mean()
+
+
+def shares(outputs: Tensor, labels: Tensor) -> Tensor:
+    """What each class should get of an example, (B, C) like the outputs: labels (B,) one-hot, or shares as they are."""
+    return labels if labels.ndim == 2 else torch.zeros_like(outputs).scatter_(1, labels.unsqueeze(1), 1.0)
 
 
 def both_terms(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -186,7 +192,7 @@ def both_terms(outputs: Tensor, labels: Tensor) -> Tensor:
     Source: DLFS chapter 4 (SoftmaxCrossEntropy), whose backward pass is (p - one_hot) / batch all the same.
     """
     probabilities = outputs.detach().softmax(1)  # (B, C)
-    others = (1 - probabilities).clamp(min=1e-9).log().scatter(1, labels.unsqueeze(1), 0.0)
+    others = (1 - probabilities).clamp(min=1e-9).log() * (1 - shares(outputs, labels))
     return F.cross_entropy(outputs, labels) - others.sum(1).mean()
 
 
@@ -195,4 +201,4 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy_both_terms": both_terms,
     "squared_error": squared_error,
 }
-"""Outputs (B, C) and labels (B,) -> the mean over the batch."""
+"""Outputs (B, C) and labels (B,), or shares of the classes (B, C) -> the mean over the batch."""

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from dlcli.cli.data import app, half_blocks
@@ -122,12 +123,36 @@ def test_preview_of_your_own_text_needs_a_path():
         call("info", "text", "--preview")
 
 
+def test_a_preview_draws_what_training_sees(tmp_path):
+    file = tmp_path / "digits.png"
+    assert call("preview", "digits", "--output", str(file)).output == f"{file}: 32 pictures of 216×216 in all\n"
+    plain = Image.open(file).tobytes()
+    call("preview", "digits", "data.augmentation.rotation=30", "--output", str(file))
+    changed = Image.open(file).tobytes()
+    call("preview", "digits", "data.augmentation.rotation=30", "--epoch", "1", "--output", str(file))
+    assert len({plain, changed, Image.open(file).tobytes()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["synthetic_regression"], "data 'synthetic_regression' holds no pictures; see 'dlcli data info"),
+        (["digits", "--output", "/nowhere/digits.png"], "--output /nowhere/digits.png: cannot be written"),
+        (["digits", "data.augmentation.blur=1"], "unknown option 'data.augmentation.blur'"),
+        (["digit"], "no data 'digit'; "),
+    ],
+)
+def test_a_preview_that_cannot_be_drawn(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        call("preview", *arguments)
+
+
 def test_half_blocks():
     image = torch.tensor([[0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 0]], dtype=torch.uint8)
     assert half_blocks(image) == " ▀▄\n▀█"
 
 
-@pytest.mark.parametrize("verb", ["list", "info", "fetch", "verify"])
+@pytest.mark.parametrize("verb", ["list", "info", "preview", "fetch", "verify"])
 def test_help_ends_with_an_example(verb):
     output = call(verb, "--help").output
     assert output.strip().splitlines()[-1].strip().startswith(f"Example: dlcli data {verb}")

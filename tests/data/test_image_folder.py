@@ -33,6 +33,7 @@ OPTIONS = {
     "test_fraction": 0.2,
     "split_seed": 0,
     "normalize": False,
+    "augmentation": None,
     "batch_size": 4,
 }
 

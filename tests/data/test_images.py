@@ -19,7 +19,15 @@ from dlcli.data.mnist import FashionMnist, Mnist
 from dlcli.errors import ConfigError, DataError
 
 MIRROR = Path(os.environ.get("DLCLI_DATA_MIRROR", "nowhere"))
-OPTIONS = {"batch_size": 32, "train_size": None, "val_size": 20, "split_seed": 0, "normalize": True, "resize": None}
+OPTIONS = {
+    "batch_size": 32,
+    "train_size": None,
+    "val_size": 20,
+    "split_seed": 0,
+    "normalize": True,
+    "resize": None,
+    "augmentation": None,
+}
 
 
 def idx(values, *, magic=None):
@@ -194,6 +202,7 @@ def test_pixel_statistics_are_exact():
 
 
 DIGITS = {
+    "augmentation": None,
     "batch_size": 32,
     "val_fraction": 0.1,
     "test_fraction": 0.2,

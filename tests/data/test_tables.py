@@ -24,6 +24,7 @@ OPTIONS = {
     "split_seed": 80718,
     "standardize_targets": False,
 }
+BOSTON = {**OPTIONS, "standardize_by": "train"}
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def small_tables(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("small_tables")
 @pytest.mark.parametrize(("kind", "features"), [(BostonHousing, 13), (Airfoil, 5)])
 def test_features_are_standardised_by_the_training_rows(kind, features):
-    data = kind(**OPTIONS)
+    data = kind(**(BOSTON if kind is BostonHousing else OPTIONS))
     rows, targets = data.tensors["train"]
     assert data.spec.defined() == {"input_shape": (features,), "num_outputs": 1, "num_targets": 1}
     assert rows.dtype == targets.dtype == torch.float32
@@ -55,12 +56,20 @@ def test_features_are_standardised_by_the_training_rows(kind, features):
 
 @pytest.mark.usefixtures("small_tables")
 def test_targets_are_standardised_when_asked():
-    data = BostonHousing(**{**OPTIONS, "standardize_targets": True})
-    plain = BostonHousing(**OPTIONS)
+    data = BostonHousing(**{**BOSTON, "standardize_targets": True})
+    plain = BostonHousing(**BOSTON)
     targets, own = data.tensors["train"][1], plain.tensors["train"][1]
     assert abs(float(targets.mean())) < 1e-6
     assert torch.allclose(targets * own.std(correction=0) + own.mean(), own, atol=1e-4)
     assert torch.equal(data.tensors["train"][0], plain.tensors["train"][0])
+
+
+@pytest.mark.usefixtures("small_tables")
+def test_features_are_standardised_over_all_rows_when_asked():
+    data = BostonHousing(**{**BOSTON, "standardize_by": "all"})
+    rows = torch.cat([data.tensors[split][0] for split in ("train", "val", "test")])
+    assert torch.allclose(rows.mean(0), torch.zeros(rows.shape[1]), atol=1e-5)
+    assert torch.allclose(rows.std(0, correction=0), torch.ones(rows.shape[1]), atol=1e-5)
 
 
 def test_a_constant_column_is_only_shifted():
@@ -78,6 +87,18 @@ def test_the_test_rows_are_those_of_scikit_learn():
     assert parts["test"][0][:, 0].tolist() == test.tolist()
     assert [*parts["train"][0][:, 0].tolist(), *parts["val"][0][:, 0].tolist()] == train.tolist()
     assert {name: len(part[0]) for name, part in parts.items()} == {"train": 319, "val": 35, "test": 152}
+
+
+def test_without_a_validation_part_the_test_rows_validate():
+    rows = torch.arange(10.0).unsqueeze(1)
+    parts = split_rows((rows, rows), 0, 0.3, 1)
+    assert parts["val"][0].equal(parts["test"][0])
+    assert sorted([*parts["train"][0][:, 0].tolist(), *parts["test"][0][:, 0].tolist()]) == list(range(10))
+    assert len(parts["test"][0]) == 3
+    with pytest.raises(
+        ConfigError, match=r"data.test_fraction=1.0: with data.val_fraction=0, expected between 0 and 1"
+    ):
+        split_rows((rows, rows), 0, 1.0, 1)
 
 
 def test_a_part_without_rows_is_refused():
@@ -145,7 +166,7 @@ def test_synthetic_data_depend_on_their_seed_alone():
 @pytest.mark.skipif(not (MIRROR / "boston-housing").is_dir(), reason="DLCLI_DATA_MIRROR has no boston-housing")
 def test_the_book_s_linear_regression_on_boston_housing():
     """DLFS chapter 2: least squares on 354 rows, RMSE 5.0476 on the other 152."""
-    data = BostonHousing(**OPTIONS)
+    data = BostonHousing(**BOSTON)
     rows = {split: torch.cat([f, torch.ones(len(f), 1)], 1).double() for split, (f, _) in data.tensors.items()}
     targets = {split: t.double() for split, (_, t) in data.tensors.items()}
     known = torch.cat([rows["train"], rows["val"]])

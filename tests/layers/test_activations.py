@@ -9,6 +9,7 @@ from dlcli.registry import MODELS
 
 FORMULAS = {
     "relu": lambda x: max(x, 0.0),
+    "relu_straight_through": lambda x: max(x, 0.0),
     "tanh": math.tanh,
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "gelu": lambda x: x / 2 * (1 + math.erf(x / math.sqrt(2))),
@@ -22,6 +23,12 @@ def test_value(name):
     points = [-3.0, -0.5, 0.0, 0.25, 2.0]
     expected = torch.tensor([FORMULAS[name](x) for x in points])
     torch.testing.assert_close(activation(name)(torch.tensor(points)), expected)
+
+
+def test_straight_through_has_the_derivative_one_everywhere():
+    inputs = torch.tensor([-3.0, 0.0, 2.0], requires_grad=True)
+    activation("relu_straight_through")(inputs).sum().backward()
+    assert inputs.grad.tolist() == [1, 1, 1]
 
 
 def test_each_call_makes_a_new_module():
