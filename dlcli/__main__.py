@@ -6,21 +6,27 @@ Exit codes: 0 done; 1 failed while running, or a bug; 2 usage or configuration; 
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sys
+import threading
 import typing
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dlcli import __version__
 from dlcli.errors import DlcliError, ResourceError, suggestion
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and end the process with its exit code."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+def main(given: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and end the process with its exit code.
+
+    Args:
+        given: the arguments; None takes those of this process.
+    """
+    arguments = sys.argv[1:] if given is None else list(given)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character shows "?"
@@ -30,12 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + 13
-    if "RANK" in os.environ and "torch" in sys.modules:  # started by torchrun
-        # The threads of a process group may abort the interpreter while it is torn down.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if given is None and "torch" in sys.modules:  # the process is ours, and full
+        leave(code)
     sys.exit(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process as ``sys.exit`` does, but leave it to the system to take torch's objects apart (0.5 s).
+
+    Besides, the threads of a process group may abort an interpreter that is torn down. Exit handlers run, and what
+    was written is flushed. Threads that Python would wait for are waited for by ``sys.exit``.
+    """
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if any(not thread.daemon for thread in others) and "RANK" not in os.environ:
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 def run(arguments: list[str]) -> int:

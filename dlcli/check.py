@@ -16,7 +16,7 @@ TOP_LEVEL: dict[str, Any] = {
     "seed": Seed,
     "run_dir": Annotated[str, MinLen(1)],
     "init_from": str | None,
-    "layers": Literal["torch"],
+    "layers": Literal["torch", "scratch"],
 }
 
 
@@ -57,6 +57,8 @@ def check(
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
         problems += _cadence_problems(config)
+    if "trainer" in groups and "trainer" not in broken and config.get("layers") == "scratch":
+        problems += _scratch_problems(config["trainer"])
     return problems
 
 
@@ -253,6 +255,17 @@ def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
     accumulate = trainer.get("accumulate", 1)
     if accumulate > 1 and len(TASKS.constant(task, "trains", ("model",))) > 1:
         problems.append(f"trainer.accumulate={accumulate}: task '{task}' trains several networks in turn; use 1")
+    return problems
+
+
+def _scratch_problems(trainer: Mapping[str, Any]) -> list[str]:
+    """What the hand-written layers cannot do."""
+    problems = []
+    if trainer.get("precision") in ("bf16", "fp16"):
+        precision = trainer["precision"]
+        problems.append(f"trainer.precision={precision}: layers=scratch computes in fp32 or fp64; use one of them")
+    if trainer.get("compile"):
+        problems.append("trainer.compile=true: layers=scratch is not compiled; use trainer.compile=false")
     return problems
 
 

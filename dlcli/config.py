@@ -53,9 +53,10 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
             raise ConfigError(f"{directory / 'config.yaml'}: would replace dlcli's own defaults; rename or remove it")
         if (directory / "hydra").exists():
             raise ConfigError(f"{directory / 'hydra'}: would replace Hydra's own settings; rename or remove it")
-    for entry in (entry for group in GROUPS for entry in catalogue.entries(group, directories).values()):
-        if not entry.file.is_relative_to(catalogue.CONFIGS):
-            entry.content()
+    for group in GROUPS if directories else ():
+        for entry in catalogue.entries(group, directories).values():
+            if not entry.file.is_relative_to(catalogue.CONFIGS):
+                entry.content()
     prepared, problems = _prepare(overrides, directories)
     if problems:
         # Report what is wrong with the options too, as far as the rest can be composed.

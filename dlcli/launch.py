@@ -60,9 +60,11 @@ def begin(
                 f"trainer.devices={devices}: the launcher has started {place['size']} processes; leave the option out"
             )
         trainer["devices"] = devices = place["size"]
-    runtime.prepare_environment(1 if devices == 1 else place["local_size"] if place else devices)
+    processes = 1 if devices == 1 else place["local_size"] if place else devices
     if devices > 1 and place is None:
+        runtime.prepare_environment(processes)
         return Launch(composed, command=command, plugins=plugins, quiet=quiet, resume=resume)
+    runtime.import_torch(processes)
     return _open(composed, join(trainer, None, **place) if place else None, command, plugins, quiet, resume)
 
 

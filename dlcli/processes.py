@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -194,8 +195,10 @@ class Server:
 def serve(socket: int, spawn: bool, warm: Sequence[str]) -> None:
     """Serve one ``Server`` until it closes the socket with this file descriptor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.disable()  # until a job goes on from here: a collection would write to every page that the jobs share
     for module in warm:
         importlib.import_module(module)
+    gc.freeze()
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     _Jobs(socket, spawn).serve()
@@ -276,6 +279,7 @@ class _Jobs:
                 os.dup2(log, 1)
                 os.dup2(log, 2)
                 os.close(log)
+            gc.enable()
             os.environ.update(job["environment"])
             if self.spawn:
                 with tempfile.TemporaryFile() as file:  # not on the command line, which everybody can read

@@ -25,6 +25,7 @@ from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
 from dlcli.run_records import write_json
 from dlcli.schedulers.base import Schedule
+from dlcli.scratch import layers_of
 from dlcli.tasks.base import Networks, Task
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
@@ -63,7 +64,10 @@ class Run:
         self.main = group is None or group.main
         self.device = group.device if group is not None else runtime.resolve_device(trainer.get("device", "cpu"))
         trainer["device"] = str(self.device) if group is None else self.device.type
-        trainer["precision"] = runtime.resolve_precision(trainer.get("precision", "fp32"), self.device)
+        precision = trainer.get("precision", "fp32")
+        if self.config["layers"] == "scratch" and precision == "auto":
+            precision = "fp32"
+        trainer["precision"] = runtime.resolve_precision(precision, self.device)
         runtime.deterministic(trainer.get("deterministic", False))
         self.data: DataModule = DATA.build(self.config["data"])
         MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
@@ -76,6 +80,7 @@ class Run:
         if self.dtype is not None:
             self.model.to(self.dtype)
         self.model.to(self.device)
+        self.layers = layers_of(self.config["layers"])
         self.data.to(self.device)
         if group is not None:
             self._join(group, sync_batch_norm=trainer.get("sync_batch_norm", False))
@@ -137,7 +142,8 @@ class Run:
 
     def try_batch(self) -> dict[str, float]:
         """What the trainer measures on the first training batch. Changes no parameter."""
-        return self.trainer.try_out(self)
+        with self.layers:
+            return self.trainer.try_out(self)
 
     # ------------------------------------------------------------------ what trainers use
 
@@ -237,9 +243,10 @@ class Run:
             self.say(line)
         self.say(f"run    {self.directory}")
         try:
-            with self.interruption:
-                reason = self.trainer.fit(self)
-            self._finish(reason)
+            with self.layers:
+                with self.interruption:
+                    reason = self.trainer.fit(self)
+                self._finish(reason)
         except BaseException as error:
             self.progress.stop()
             status = "stopped" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"

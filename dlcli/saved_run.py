@@ -21,6 +21,7 @@ from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA, TASKS
 from dlcli.run import build_model, check_fingerprint
 from dlcli.run_records import read_json
+from dlcli.scratch import layers_of
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Task
 from dlcli.trainers.evaluation import converted, evaluate, scalars
@@ -135,11 +136,12 @@ class SavedRun:
         if split not in self.data.splits:
             raise ConfigError(f"--split {split}: data '{self.choices['data']}' has {', '.join(self.data.splits)}")
         precision = self.config["trainer"].get("precision", "fp32")
-        measured = evaluate(
-            *(self.task, self.model, {"model": self.model}, self.data, split),
-            autocast=runtime.autocast(precision, self.device),
-            dtype=runtime.input_dtype(precision),
-        )
+        with layers_of(self.config["layers"]):
+            measured = evaluate(
+                *(self.task, self.model, {"model": self.model}, self.data, split),
+                autocast=runtime.autocast(precision, self.device),
+                dtype=runtime.input_dtype(precision),
+            )
         return scalars(measured)
 
     def predictions(self, path: Path) -> Predictions:

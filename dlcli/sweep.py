@@ -44,8 +44,12 @@ LAUNCHERS = {
 """Launchers that a sweep may use, and their classes."""
 INSTALL = {"joblib": "hydra-joblib-launcher", "submitit_local": "hydra-submitit-launcher"}
 INSTALL["submitit_slurm"] = INSTALL["submitit_local"]
-WARM = ("torch", "dlcli.sweep_job", "tensorboard.summary.writer.record_writer")
-"""What every job needs: imported once, before the jobs are forked."""
+WARM = (
+    *("torch", "dlcli.sweep_job", "dlcli.start", "dlcli.trainers.minibatch", "numpy.random", "psutil"),
+    *("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2"),
+    *("tensorboard.plugins.text.metadata", "tensorboard.plugins.hparams.plugin_data_pb2"),
+)
+"""What nearly every job needs: imported once, before the jobs are forked."""
 SWEEPER = "hydra_plugins.dlcli_sweep.JobSweeper"
 
 

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from dlcli import tensorboard_events
@@ -40,7 +39,6 @@ class Tracker:
         self._logs: list[_Log] = []
         self._metrics: _Log | None = None
         self._events: _Log | None = None
-        self._event_writer: Any = None
         self._step = 0
         if directory is not None:
             self._metrics = _Log(Path(directory) / METRICS, _whole_lines, offsets)
@@ -94,13 +92,9 @@ class Tracker:
 
     def _add(self, event: Any) -> None:
         assert self._events is not None
-        if self._event_writer is None:
-            from tensorboard.summary.writer.record_writer import RecordWriter
-
-            self._event_writer = RecordWriter(SimpleNamespace(write=self._events.append))
-            if self._events.size == 0:
-                self._event_writer.write(tensorboard_events.first_event().SerializeToString())
-        self._event_writer.write(event.SerializeToString())
+        if self._events.size == 0:
+            self._events.append(tensorboard_events.record(tensorboard_events.first_event()))
+        self._events.append(tensorboard_events.record(event))
 
 
 class _Log:

@@ -19,26 +19,27 @@ find_python() {
 }
 
 # The key changes whenever the install has to be done again: other dependencies, another place, another Python.
-install_key() {
-    .venv/bin/python -c 'import hashlib, os, sys
+install_key() { # FOLDER
+    "$1/bin/python" -c 'import hashlib, os, sys
 print(os.getcwd(), sys.version_info[:2], hashlib.sha256(open("pyproject.toml", "rb").read()).hexdigest())'
 }
 
-# environment [dev]: .venv with the project in it, editable, with the extra if one is named. Does nothing if all is there.
+# environment [EXTRA [FOLDER]]: a virtual environment, .venv unless a folder is named, with the project in it, editable,
+# and the extra if one is named. Does nothing if all is there.
 environment() {
-    local extra=${1:-} python stamp
-    if ! .venv/bin/python -c '' 2>/dev/null; then
+    local extra=${1:-} folder=${2:-.venv} python stamp
+    if ! "$folder/bin/python" -c '' 2>/dev/null; then
         python=$(find_python)
-        echo "Making .venv with $("$python" --version)"
-        "$python" -m venv --clear .venv
+        echo "Making $folder with $("$python" --version)"
+        "$python" -m venv --clear "$folder"
     fi
-    export PATH="$PWD/.venv/bin:$PATH"
-    for stamp in ".venv/.installed-$extra" .venv/.installed-dev; do # dev includes everything
-        if [ "$(cat "$stamp" 2>/dev/null)" = "$(install_key)" ]; then return; fi
+    export PATH="$PWD/$folder/bin:$PATH"
+    for stamp in "$folder/.installed-$extra" "$folder/.installed-dev"; do # dev includes everything that has no folder
+        if [ "$(cat "$stamp" 2>/dev/null)" = "$(install_key "$folder")" ]; then return; fi
     done
-    echo "Installing dlcli and what it needs into .venv; PyTorch is large, the first time takes minutes"
+    echo "Installing dlcli and what it needs into $folder; PyTorch is large, the first time takes minutes"
     python -m uv --version >/dev/null 2>&1 || python -m pip install --quiet --disable-pip-version-check uv || true
-    python -m uv pip install --python .venv/bin/python --editable ".${extra:+[$extra]}" ||
+    python -m uv pip install --python "$folder/bin/python" --editable ".${extra:+[$extra]}" ||
         python -m pip install --disable-pip-version-check --editable ".${extra:+[$extra]}"
-    install_key >".venv/.installed-$extra"
+    install_key "$folder" >"$folder/.installed-$extra"
 }

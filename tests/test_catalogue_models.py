@@ -3,56 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from dlcli.catalogue import CONFIGS, entries, header, load_yaml
 from dlcli.hyperparameters import accepts, describe
+from dlcli.model_examples import BATCH, LENGTH, REDUCED, VOCABULARY, build, example, images, inputs
 from dlcli.registry import MODELS
-from dlcli.spec import SIZES, DataSpec
+from dlcli.spec import SIZES
 
 DIRECTORY = CONFIGS / "model"
 ALL_FILES = sorted(DIRECTORY.rglob("*.yaml"))
 FITTED = [file for file in ALL_FILES if MODELS.has_method(load_yaml(file)["name"], "fit")]
 FILES = [file for file in ALL_FILES if file not in FITTED]  # tests/models/test_fitted_models.py has the others
-BATCH, LENGTH, VOCABULARY = 3, 8, 11
-
-REDUCED: dict[str, dict[str, Any]] = {
-    "alexnet": {"channels": [4, 4, 4, 4, 4], "hidden_size": 8, "pooled_side": 1},
-    "vgg": {"blocks": [[1, 4], [2, 8]], "hidden_size": 8, "pooled_side": 2},
-    "nin": {"channels": [4, 4, 4]},
-    "resnet": {"stages": [[1, 4], [2, 8]]},
-    "resnext": {"stages": [[1, 8], [2, 16]], "groups": 2},
-    "regnet": {"stages": [[2, 16], [1, 32]]},
-    "densenet": {"depths": [2, 2], "growth": 4},
-}
-"""What makes a large model small, so that arithmetic is quick; the model as configured is run on shapes alone."""
-SIDES = {"alexnet": 67, "nin": 67}
-
-# The sizes that a model asks for -> a small DataSpec, a batch of inputs and the shape of the outputs.
-Example = tuple[DataSpec, Callable[[], Tensor], tuple[int, ...]]
-
-
-def images(side: int) -> Example:
-    spec = DataSpec(input_shape=(1, side, side), num_outputs=10, num_classes=10)
-    return spec, lambda: torch.rand(BATCH, 1, side, side), (BATCH, 10)
-
-
-TOKENS: Example = (
-    DataSpec(vocab_size=VOCABULARY, sequence_length=LENGTH),
-    lambda: torch.randint(VOCABULARY, (BATCH, LENGTH)),
-    (BATCH, LENGTH, VOCABULARY),
-)
-EXAMPLES: dict[frozenset[str], Example] = {
-    frozenset({"input_shape", "num_outputs"}): images(28),
-    frozenset({"vocab_size"}): TOKENS,
-    frozenset({"vocab_size", "sequence_length"}): TOKENS,
-}
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.relative_to(DIRECTORY).with_suffix("").as_posix())
@@ -63,22 +29,6 @@ def file(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def config(file: Path) -> dict[str, Any]:
     return {key: value for key, value in load_yaml(file).items() if key != "defaults"}
-
-
-def example(config: dict[str, Any]) -> Example:
-    sizes = frozenset(MODELS.signature(config["name"])) & frozenset(SIZES)
-    assert sizes in EXAMPLES, f"add an example for a model that needs {sorted(sizes)}"
-    return images(SIDES[config["name"]]) if config["name"] in SIDES else EXAMPLES[sizes]
-
-
-def build(config: dict[str, Any], seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return MODELS.build({**config, **REDUCED.get(config["name"], {})}, spec=example(config)[0], label="example")
-
-
-def inputs(config: dict[str, Any]) -> Tensor:
-    torch.manual_seed(1)
-    return example(config)[1]()
 
 
 def test_all_files_are_found():

@@ -132,7 +132,7 @@ def _lines(model: str) -> list[str]:
         ("run_dir=", "run_dir=: expected text"),
         ("trainer.max_steps=null", "the run would never end: set trainer.max_steps"),
         ("optimizer.betas=[0.9]", r"optimizer.betas=\[0.9\]: expected a list of 2: "),
-        ("layers=fast", "layers=fast: expected one of torch"),
+        ("layers=fast", "layers=fast: expected one of torch, scratch"),
         ("experiment=nanogpt", "no experiment 'nanogpt'"),
     ],
 )

@@ -21,6 +21,8 @@ TIERS = (
     {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
     {"check", "experiments", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
+    {"model_examples"},
+    {"gradcheck"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},
     {"weights"},

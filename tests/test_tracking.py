@@ -20,6 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dlcli import tensorboard_events
 from dlcli.tracking import EVENTS, METRICS, Tracker
 
 
@@ -207,6 +208,23 @@ def test_the_hparams_tab_shows_options_and_final_metrics_of_different_runs(tmp_p
     assert found["b"][1] == {"val/loss": 2.0, "final/test/accuracy": 0.75}
     (final,) = accumulator(tmp_path / "a").Scalars("final/val/loss")
     assert (final.step, final.value) == (9, 1.5)
+
+
+def test_records_and_hparams_are_those_that_tensorboards_own_modules_make() -> None:
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    events = tensorboard_events.hparams_events(3, {"lr": 0.1, "name": "ünïcode" * 50}, {"loss": 0.5})
+    for event in [tensorboard_events.first_event(), *events]:
+        file = io.BytesIO()
+        RecordWriter(file).write(event.SerializeToString())
+        assert tensorboard_events.record(event) == file.getvalue()
+    tags = [metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG]
+    for event, tag in zip(events[:2], tags, strict=True):
+        (value,) = event.summary.value
+        content = plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content)
+        assert (value.tag, value.tensor) == (tag, metadata.NULL_TENSOR)
+        assert value.metadata == metadata.create_summary_metadata(content)
 
 
 def test_hparams_that_are_not_finite(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def evaluate(
 
     directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
-    runtime.prepare_environment()
+    runtime.import_torch()
     from dlcli.saved_run import SavedRun
 
     saved = SavedRun(directory, which=checkpoint, overrides=overrides or [], directories=directories, device=device)

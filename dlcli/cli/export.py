@@ -44,7 +44,7 @@ def export(
         raise ConfigError(f"--output {output}: is a folder; name a file in it")
     directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
-    runtime.prepare_environment()
+    runtime.import_torch()
     from dlcli import export as formats
     from dlcli.saved_run import SavedRun
 

@@ -21,6 +21,7 @@ from dlcli.cli import (
     doctor,
     evaluate,
     export,
+    gradcheck,
     predict,
     reproduce,
     runs,
@@ -84,6 +85,7 @@ app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(data.app, name="data")
 app.command("reproduce", epilog=reproduce.EXAMPLE)(reproduce.reproduce)
 app.command("tensorboard", epilog=tensorboard.EXAMPLE)(tensorboard.tensorboard)
+app.command("gradcheck", epilog=gradcheck.EXAMPLE)(gradcheck.gradcheck)
 app.command("doctor", epilog=doctor.EXAMPLE)(doctor.doctor)
 app.command("completion", epilog=completion.EXAMPLE)(completion.completion)
 

@@ -52,7 +52,7 @@ def predict(
         raise DataError(f"{source}: no such file or folder")
     if output.is_dir() or (output.exists() and os.path.samefile(source, output)):
         raise ConfigError(f"--output {output}: expected a new file, beside the input")
-    runtime.prepare_environment()
+    runtime.import_torch()
     from dlcli.saved_run import SavedRun
 
     saved = SavedRun(directory, which=checkpoint, directories=directories)

@@ -39,7 +39,7 @@ def sample(
     directory = find(run, run_folder(run_dir), trained=True)
     directories = search_path(config_dir, plugin)
     given = parse_values(options or [], text_keys=("prompt",))
-    runtime.prepare_environment()
+    runtime.import_torch()
     from dlcli.saved_run import SavedRun
 
     saved = SavedRun(directory, which=checkpoint, directories=directories, device=device)

@@ -102,7 +102,7 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
     from dlcli.run_records import find
 
     composed = compose(overrides, search_path(config_dirs, plugins))
-    runtime.prepare_environment()
+    runtime.import_torch()
     from dlcli import start
     from dlcli.run import Run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ class ImageData(TensorData):
     """Labelled pictures: per split, images (N, C, H, W) uint8 and labels (N,) int64.
 
     A batch holds float32 images, divided by ``maximum`` (the largest pixel value), and, if ``normalize``, with the mean
-    0 and the standard deviation 1 over all pixels of the training part.
+    0 and the standard deviation 1 over all pixels of the training part; with ``normalize="symmetric"``, from -1 to 1.
     """
 
     provides: ClassVar[tuple[str, ...]] = ("input_shape", "num_outputs", "num_classes")
@@ -30,7 +30,7 @@ class ImageData(TensorData):
         maximum: int,
         *,
         batch_size: int,
-        normalize: bool,
+        normalize: bool | Literal["symmetric"],
         resize: int | None,
         augmentation: Mapping[str, Any] | None,
     ):
@@ -48,7 +48,10 @@ class ImageData(TensorData):
         if augmentation:
             self.augmenting = True
             self.augmentation = Augmentation(augmentation, tuple(images.shape[1:]), maximum, len(label_names))
-        mean, deviation = pixel_statistics(images) if normalize else (0.0, float(maximum))
+        if normalize == "symmetric":
+            mean = deviation = maximum / 2
+        else:
+            mean, deviation = pixel_statistics(images) if normalize else (0.0, float(maximum))
         self.scale = 1 / deviation
         self.shift = -mean / deviation
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from torch import Tensor
 
@@ -86,7 +87,7 @@ class Mnist(ImageData):
         train_size: Count | None,
         val_size: Natural,
         split_seed: Seed,
-        normalize: bool,
+        normalize: bool | Literal["symmetric"],
         resize: Count | None,
         augmentation: Augmentations | None,
     ):
@@ -108,7 +109,7 @@ class FashionMnist(ImageData):
         train_size: Count | None,
         val_size: Natural,
         split_seed: Seed,
-        normalize: bool,
+        normalize: bool | Literal["symmetric"],
         resize: Count | None,
         augmentation: Augmentations | None,
     ):

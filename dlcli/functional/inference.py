@@ -37,4 +37,4 @@ def device_of(model: nn.Module) -> torch.device:
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """bfloat16 and float16 -> float32, so that a loss is not rounded to three digits; other types as they are."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

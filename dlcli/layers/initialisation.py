@@ -60,12 +60,16 @@ def begin(module: nn.Module, rule: str, init_range: list[float] | None, numpy_se
     """Initial weights by what a configuration says: uniform in ±``init_range`` if there is one, else by the rule.
 
     Raises:
-        ConfigError: a seed without a range, or not as many ranges as layers.
+        ConfigError: a seed with another rule than standard_normal, or not as many ranges as layers.
     """
     if init_range is not None:
         initialise_uniformly(module, init_range, numpy_seed)
+    elif numpy_seed is not None and rule != "standard_normal":
+        raise ConfigError(
+            "model.init_numpy_seed draws weights in ±model.init_range, or those of model.init=standard_normal; name one"
+        )
     elif numpy_seed is not None:
-        raise ConfigError("model.init_numpy_seed draws weights in ±model.init_range; give both or none")
+        initialise_normally(module, numpy_seed)
     else:
         initialise(module, rule)
 
@@ -99,6 +103,17 @@ def initialise_uniformly(module: nn.Module, half_widths: list[float], numpy_seed
             layer.weight.copy_(drawn.T.reshape(layer.weight.shape))
         if layer.bias is not None:
             layer.bias.zero_()
+
+
+@torch.no_grad()
+def initialise_normally(module: nn.Module, numpy_seed: int) -> None:
+    """N(0, 1) for weights and biases from NumPy's legacy generator, which every layer begins anew, as DLFS has it."""
+    for layer in _weighted_layers(module):
+        random = np.random.RandomState(numpy_seed)
+        drawn = torch.from_numpy(random.normal(size=tuple(layer.weight.flatten(1).T.shape)))  # (inputs, outputs)
+        layer.weight.copy_(drawn.T.reshape(layer.weight.shape))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.from_numpy(random.normal(size=len(layer.bias))))
 
 
 def _weighted_layers(module: nn.Module) -> list[Any]:

@@ -8,6 +8,11 @@ from torch import Tensor
 from dlcli.metrics.base import Metric
 
 
+def correct(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Whether the largest output is the label's: outputs (..., C), labels (...) int64 -> (...) bool."""
+    return outputs.argmax(-1) == labels
+
+
 class Accuracy(Metric):
     """The share of labels that are among the ``top_k`` largest outputs, in [0, 1]. State: correct, all."""
 
@@ -18,10 +23,10 @@ class Accuracy(Metric):
     def update(self, outputs: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         """outputs (..., C) with C at least ``top_k``; labels (...) int64."""
         if self.top_k == 1:
-            correct = outputs.argmax(-1) == labels
+            found = correct(outputs, labels)
         else:
-            correct = (outputs.topk(self.top_k, -1).indices == labels.unsqueeze(-1)).any(-1)
-        number = correct.sum(dtype=torch.float64)
+            found = (outputs.topk(self.top_k, -1).indices == labels.unsqueeze(-1)).any(-1)
+        number = found.sum(dtype=torch.float64)
         self.state = self.state.to(number.device) + torch.stack([number, torch.full_like(number, labels.numel())])
 
     def compute(self) -> float:

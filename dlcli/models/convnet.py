@@ -49,7 +49,7 @@ class ConvNet(nn.Module):
             dropout: probability of zeroing an activation while training.
             init: the rule of ``dlcli.layers.initialisation`` for the weights.
             init_range: weights uniform in ± this instead, for all layers or for each.
-            init_numpy_seed: draw those from NumPy's legacy generator with this seed.
+            init_numpy_seed: draw those, or standard_normal ones, from NumPy's legacy generator.
 
         Raises:
             ConfigError: images that are smaller than the windows, or no images.

@@ -45,10 +45,10 @@ class MLP(nn.Module):
             dropout: probability of zeroing a hidden unit while training.
             init: the rule of ``dlcli.layers.initialisation`` for the weights.
             init_range: weights uniform in ± this instead, for all layers or for each.
-            init_numpy_seed: draw those from NumPy's legacy generator with this seed, as the books do.
+            init_numpy_seed: draw those, or standard_normal ones, from NumPy's legacy generator, as the books do.
 
         Raises:
-            ConfigError: ``init_numpy_seed`` without ``init_range``, or not as many ranges as layers.
+            ConfigError: ``init_numpy_seed`` with another rule, or not as many ranges as layers.
         """
         super().__init__()
         layers: list[nn.Module] = []

@@ -60,7 +60,7 @@ class Adam(Optimizer):
         self.batches.run(indices, self._kernel)
 
     def _kernel(self, batch: Batch, gradients: list[Tensor]) -> None:
-        torch._foreach_add_(batch.state["step"], 1)
+        batch.steps += 1
         torch._fused_adam_(
             batch.parameters,
             gradients,

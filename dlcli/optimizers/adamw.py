@@ -83,7 +83,7 @@ def adamw_update(
 
 def adamw_kernel(batch: Batch, gradients: list[Tensor], lr: float, betas: tuple[float, float], eps: float) -> None:
     """The same rule for a batch of parameters through torch's kernel."""
-    torch._foreach_add_(batch.state["step"], 1)
+    batch.steps += 1
     torch._fused_adamw_(
         batch.parameters,
         gradients,

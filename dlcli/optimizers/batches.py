@@ -20,6 +20,10 @@ class Batch:
     def __init__(self, parameters: list[Tensor], states: list[dict[str, Tensor]], weight_decay: float):
         self.parameters = parameters
         self.weight_decay = weight_decay
+        if "step" in states[0]:  # the counts move to one tensor, where one addition advances them all
+            self.steps = torch.stack([state["step"] for state in states])
+            for state, step in zip(states, self.steps.unbind(), strict=True):
+                state["step"] = step
         self.state = {key: [state[key] for state in states] for key in states[0]}
         self.strides = [parameter.stride() for parameter in parameters]
 

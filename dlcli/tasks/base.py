@@ -6,7 +6,7 @@ batches come from (the data's). A step that is not "next batch -> losses -> opti
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
@@ -16,16 +16,31 @@ from dlcli.metrics.base import Metric
 from dlcli.spec import DataSpec
 
 
+class PerExample(NamedTuple):
+    """``function(*tensors)``, a value for each of the B examples along the tensors' first axes, such as right or wrong.
+
+    It is computed when it is read: once for all steps since the last time, where each of them would need as long.
+    """
+
+    function: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]  # without gradients
+
+    def mean(self) -> Tensor:
+        """The mean over the examples, float32."""
+        return self.function(*self.tensors).float().mean()
+
+
 class Loss(NamedTuple):
     """One thing to minimise: the trainer steps ``network``'s optimizer on ``value``'s gradient.
 
-    value: scalar tensor with a gradient. logs: scalar tensors to record beside it (detached by the trainer).
+    value: scalar tensor with a gradient. logs: what to record beside it, scalar tensors (detached by the trainer) or
+    values for each example, whose mean is recorded.
     carry: the streams' state after this batch, detached, for a task that carries state.
     """
 
     value: Tensor
     network: str = "model"
-    logs: Mapping[str, Tensor] = {}
+    logs: Mapping[str, Tensor | PerExample] = {}
     carry: tuple[Tensor, ...] | None = None
 
 

@@ -17,12 +17,12 @@ from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
 from dlcli.functional.pictures import GREEN, PREVIEW_IMAGES, RED, grid
 from dlcli.hyperparameters import Count, PositiveFloat, Probability
-from dlcli.metrics.accuracy import Accuracy
+from dlcli.metrics.accuracy import Accuracy, correct
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.confusion_matrix import ConfusionMatrix
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
-from dlcli.tasks.base import Loss, Networks, Task
+from dlcli.tasks.base import Loss, Networks, PerExample, Task
 from dlcli.tasks.outputs import check_shape
 
 
@@ -110,7 +110,7 @@ class Classification(Task):
                 weights = self.class_weights = self.class_weights.to(outputs)  # copied once
             value = F.cross_entropy(outputs, labels, weights, label_smoothing=self.label_smoothing)
         likeliest = labels if labels.ndim == 1 else labels.argmax(1)
-        yield Loss(value, logs={"accuracy": (outputs.argmax(1) == likeliest).float().mean()})
+        yield Loss(value, logs={"accuracy": PerExample(correct, (outputs.detach(), likeliest))})
 
     def metrics(self) -> dict[str, Metric]:
         return {

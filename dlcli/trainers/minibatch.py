@@ -17,6 +17,7 @@ from dlcli import runtime
 from dlcli.errors import ConfigError, DataError, NonFiniteError
 from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
+from dlcli.tasks.base import PerExample
 from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
 from dlcli.trainers.loop import Limited, MinibatchLoop
@@ -252,9 +253,8 @@ class MinibatchTrainer(Trainer):
         """
         for name in sorted({name for _, values in self.tensors for name in values}):
             steps = [step for step, values in self.tensors if name in values]
-            found = [values[name].to(self.dtype or torch.float32) for _, values in self.tensors if name in values]
-            numbers = torch.stack(found).tolist()
-            for step, number in zip(steps, numbers, strict=True):
+            found = [values[name] for _, values in self.tensors if name in values]
+            for step, number in zip(steps, numbers(found, self.dtype or torch.float32), strict=True):
                 if name.endswith("loss") and not math.isfinite(number) and self.on_nonfinite != "skip":
                     self._nonfinite(step, number)
                     return False
@@ -365,6 +365,21 @@ class MinibatchTrainer(Trainer):
         except (RuntimeError, ValueError, KeyError):
             raise DataError("the checkpoint is that of another model or optimizer; put the run's own back") from None
         self.run.restore_random_state(state)
+
+
+def numbers(values: list[Any], dtype: torch.dtype) -> list[float]:
+    """Scalars, or the means of ``PerExample`` values, of some steps: computed together, and read in one transfer."""
+    if all(isinstance(value, PerExample) for value in values):
+        lengths = torch.tensor([len(value.tensors[0]) for value in values])
+        each = values[0].function(
+            *(torch.cat(parts) for parts in zip(*(value.tensors for value in values), strict=True))
+        )
+        together = torch.segment_reduce(each.to(dtype), "mean", lengths=lengths.to(each.device))
+    else:
+        scalars = [value.mean() if isinstance(value, PerExample) else value for value in values]
+        together = torch.stack(scalars).to(dtype)
+    found: list[float] = together.tolist()
+    return found
 
 
 def _better(value: float, best: float, direction: str) -> bool:

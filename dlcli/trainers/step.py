@@ -14,16 +14,18 @@ from dlcli.distributed import Group
 from dlcli.errors import NonFiniteError
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
-from dlcli.tasks.base import Loss, Task
+from dlcli.tasks.base import Loss, PerExample, Task
 
 
 class StepResult(NamedTuple):
-    """values: device scalars to log, by name ("loss", "gradient_norm", …), none of them read. carry: streams' state.
+    """values: what to log by name ("loss", "gradient_norm", …), none of it read: device scalars, or a ``PerExample``.
+
+    carry: streams' state.
 
     skipped: whether the parameters stayed because the loss or a gradient was not finite.
     """
 
-    values: dict[str, Tensor]
+    values: dict[str, Any]
     carry: tuple[Tensor, ...] | None
     skipped: bool = False
 
@@ -65,7 +67,6 @@ class Stepper:
         self.clip_norm = clip_norm
         self.clip_value = clip_value
         self.ema_decay = ema_decay
-        self.skip_nonfinite = skip_nonfinite
         self.group = group
         self.step_count = 0
         callables = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
@@ -74,6 +75,8 @@ class Stepper:
         self.averaged = copy.deepcopy(model).requires_grad_(False) if ema_decay is not None else None
         self.autocast = runtime.autocast(precision, device)
         self.scaler = {"scale": 2.0**16, "good_steps": 0} if precision == "fp16" else None
+        self.guarded = skip_nonfinite or self.scaler is not None
+        self.clips = clip_norm is not None or clip_value is not None
 
     @property
     def evaluation_networks(self) -> dict[str, Any]:
@@ -99,7 +102,7 @@ class Stepper:
             measure: also return the norm of the gradient (which costs time if nothing is clipped).
             shares: in a group of processes, the share of each batch's examples that this process has.
         """
-        values: dict[str, Tensor] = {}
+        values: dict[str, Any] = {}
         self.summed: set[str] = set()
         skipped = False
         for position, batch in enumerate(batches):
@@ -134,19 +137,33 @@ class Stepper:
             value = value * self.scaler["scale"]
         value.backward()  # type: ignore[no-untyped-call]
 
-    def _collect(self, values: dict[str, Tensor], loss: Loss, weight: float) -> None:
+    def _collect(self, values: dict[str, Any], loss: Loss, weight: float) -> None:
         """Add up detached values: the losses of several networks by name, the parts of a batch as their mean."""
         name = "loss" if loss.network == "model" else f"{loss.network}_loss"
+        whole = weight == 1 and self.group is None  # else the parts are added up
         for key, value in {name: loss.value, **loss.logs}.items():
-            value = value.detach()
-            if weight != 1:
-                value = value * weight + values.get(key, 0.0)
-            values[key] = value
+            if whole:
+                values[key] = value if isinstance(value, PerExample) else value.detach()
+            else:
+                part = value.mean() if isinstance(value, PerExample) else value.detach()
+                values[key] = part * weight + values.get(key, 0.0)
 
-    def _apply(self, network: str, values: dict[str, Tensor], measure: bool) -> bool:
+    def _apply(self, network: str, values: dict[str, Any], measure: bool) -> bool:
         """Clip, set the rate and step one network. False if it was skipped for a gradient that is not finite."""
         optimizer = self.optimizers[network]
-        parameters = [parameter for parameter in optimizer.parameters if parameter.grad is not None]
+        finite = True
+        if measure or self.clips or self.guarded or self.group is not None:
+            finite = self._treat(optimizer.parameters, values, measure)
+        optimizer.lr = optimizer.base_lr * self.schedules[network].factor(self.step_count)
+        if finite:
+            optimizer.step()
+        if self.scaler is not None:
+            self._rescale(finite)
+        return finite
+
+    def _treat(self, parameters: list[Tensor], values: dict[str, Any], measure: bool) -> bool:
+        """Sum the gradients over the processes, measure and clip them. Whether they are finite, if it counts."""
+        parameters = [parameter for parameter in parameters if parameter.grad is not None]
         if self.group is not None:
             mine = {name: value for name, value in values.items() if name not in self.summed}
             values.update(self.group.sum_gradients(parameters, mine))
@@ -154,20 +171,14 @@ class Stepper:
         if self.scaler is not None:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self.scaler["scale"])
         finite = True
-        guarded = self.skip_nonfinite or self.scaler is not None
-        if guarded or (measure and self.clip_norm is None):
+        if self.guarded or (measure and self.clip_norm is None):
             values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if guarded:  # before clipping, which would hide an infinite gradient; waits for the device
+        if self.guarded:  # before clipping, which would hide an infinite gradient; waits for the device
             finite = bool(torch.isfinite(values["gradient_norm"]))
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(parameters, self.clip_value)
         if self.clip_norm is not None:
             values["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
-        optimizer.lr = optimizer.base_lr * self.schedules[network].factor(self.step_count)
-        if finite:
-            optimizer.step()
-        if self.scaler is not None:
-            self._rescale(finite)
         return finite
 
     def _rescale(self, finite: bool) -> None:

@@ -1,6 +1,7 @@
 """The entry point: one line and an exit code for every failure, and imports that stay light."""
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -137,10 +138,9 @@ def test_an_unexpected_failure_of_a_run_leaves_its_traceback_there(failing, tmp_
     assert "ValueError: odd" in (tmp_path / "traceback.txt").read_text()
 
 
-def test_main_exits_with_the_code(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["dlcli", "lsit"])
+def test_main_exits_with_the_code(capsys):
     with pytest.raises(SystemExit) as raised:
-        main()
+        main(["lsit"])
     assert raised.value.code == 2
     assert "did you mean list?" in capsys.readouterr().err
 
@@ -150,6 +150,46 @@ def test_a_closed_pipe_is_no_error(own):
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stderr == ""
     assert done.stdout.strip() in ("0", "141")  # 0 if all was written before the reader left
+
+
+LEAVE = """
+import atexit, sys, threading, time
+from dlcli.__main__ import leave
+class Slow:
+    def __del__(self):
+        print("taken apart", flush=True)
+kept = Slow()
+kept.itself = kept
+atexit.register(print, "handler", end=" ")
+{thread}
+print("said", end=" ")
+leave(7)
+"""
+
+
+def leave(thread=""):
+    done = subprocess.run([sys.executable, "-c", LEAVE.format(thread=thread)], capture_output=True, text=True, cwd=ROOT)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_process_that_leaves_loses_no_output_and_runs_its_exit_handlers():
+    assert leave() == (7, "said handler ", "")
+
+
+def test_a_process_that_leaves_waits_for_its_threads():
+    slow = "threading.Thread(target=lambda: (time.sleep(0.3), print('thread', end=' '))).start()"
+    code, out, _ = leave(slow)
+    assert (code, out.split()[:3]) == (7, ["said", "thread", "handler"])
+
+
+def test_the_output_of_a_run_is_whole_when_it_goes_into_a_pipe(tmp_path):
+    options = ["data=synthetic_regression", "trainer.max_steps=1", f"run_dir={tmp_path}"]
+    command = [sys.executable, "-m", "dlcli", "train", *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    (summary,) = tmp_path.glob("linear-*/summary.json")
+    measured = json.loads(summary.read_text())["metrics"]["test"]["loss"]
+    assert f"loss {measured:.4f}" in done.stdout.splitlines()[-1]
 
 
 LOOK_AT_MODULES = """
@@ -184,3 +224,12 @@ def test_looking_imports_nothing_heavy(own, arguments, unwanted, code):
     command = [sys.executable, "-c", LOOK_AT_MODULES, unwanted, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == code, done.stderr
+
+
+def test_training_imports_no_compiler_and_nothing_else_that_is_slow(tmp_path):
+    slow = "sympy,torch._dynamo,torch._inductor,sklearn,torchvision,torch.utils.tensorboard,matplotlib,rich"
+    slow += ",tensorboard.compat.tensorflow_stub,tensorboard.summary,optuna,pydantic"
+    arguments = ["train", "data=synthetic_regression", "trainer.max_steps=1", f"run_dir={tmp_path}"]
+    command = [sys.executable, "-c", LOOK_AT_MODULES, slow, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr

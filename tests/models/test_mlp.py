@@ -74,8 +74,21 @@ def test_weights_of_numpys_legacy_generator_are_a_books_numbers():
     assert model.hidden[0].weight[0, 0].item() == pytest.approx(2 * 0.417022004702574 - 1, rel=1e-6)
 
 
+def test_normal_weights_of_numpys_legacy_generator_begin_anew_in_each_layer():
+    model = build(hidden_sizes=[5], init="standard_normal", init_numpy_seed=20190119)
+    for layer in (model.hidden[0], model.output):
+        random = np.random.RandomState(20190119)
+        expected = random.normal(loc=0, scale=1.0, size=(layer.in_features, layer.out_features))
+        np.testing.assert_allclose(layer.weight.detach().numpy().T, expected, rtol=1e-6)
+        bias = random.normal(loc=0, scale=1.0, size=(1, layer.out_features))
+        np.testing.assert_allclose(layer.bias.detach().numpy(), bias[0], rtol=1e-6)
+
+
 def test_ranges_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match=r"model.init_range has 2 numbers and the model has 3 layers"):
         build(init_range=[0.1, 0.2])
-    with pytest.raises(ConfigError, match=r"model.init_numpy_seed draws weights in ±model.init_range; give both"):
+    with pytest.raises(
+        ConfigError,
+        match=r"model.init_numpy_seed draws weights in ±model.init_range, or those of model.init=standard_normal",
+    ):
         build(init_numpy_seed=1)

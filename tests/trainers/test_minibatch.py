@@ -15,7 +15,10 @@ from dlcli import checkpoint, train
 from dlcli.cli.train import resume_run, start_run
 from dlcli.config import compose
 from dlcli.errors import ConfigError, NonFiniteError
+from dlcli.metrics.accuracy import correct
 from dlcli.run import Run
+from dlcli.tasks.base import PerExample
+from dlcli.trainers.minibatch import numbers
 
 SMALL = ["data=digits", "model=mlp", "model.hidden_sizes=[16]", "data.batch_size=64", "trainer.log_every=5"]
 WITHOUT_MODEL = [text for text in SMALL if not text.startswith("model")]
@@ -399,3 +402,14 @@ def test_without_shuffling_the_batches_come_as_stored(tmp_path: Path) -> None:
                 for parameter in layer.parameters():
                     parameter -= 0.1 * parameter.grad
     torch.testing.assert_close(trained.model.output.weight, layer.weight)
+
+
+def test_values_of_examples_are_read_as_the_mean_of_each_step() -> None:
+    """Batches of unequal size, and a step whose parts were added up already, beside the plain means."""
+    outputs, labels = torch.rand(10, 3), torch.randint(0, 3, (10,))
+    parts = list(zip(outputs.split(4), labels.split(4), strict=True))  # 4, 4 and 2 examples
+    expected = [float((o.argmax(1) == t).float().mean()) for o, t in parts]
+    waiting = [PerExample(correct, part) for part in parts]
+    assert numbers(waiting, torch.float32) == pytest.approx(expected)
+    assert numbers([waiting[0], waiting[1].mean(), waiting[2]], torch.float64) == pytest.approx(expected)
+    assert numbers([torch.tensor(1.5), torch.tensor(2.5)], torch.float32) == [1.5, 2.5]

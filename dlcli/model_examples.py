@@ -1,0 +1,74 @@
+"""A small input for every model of the catalogue: for ``dlcli gradcheck`` and for the tests of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlcli.errors import ConfigError
+from dlcli.registry import MODELS
+from dlcli.spec import SIZES, DataSpec
+
+BATCH, LENGTH, VOCABULARY = 3, 8, 11
+
+REDUCED: dict[str, dict[str, Any]] = {
+    "alexnet": {"channels": [4, 4, 4, 4, 4], "hidden_size": 8, "pooled_side": 1},
+    "vgg": {"blocks": [[1, 4], [2, 8]], "hidden_size": 8, "pooled_side": 2},
+    "nin": {"channels": [4, 4, 4]},
+    "resnet": {"stages": [[1, 4], [2, 8]]},
+    "resnext": {"stages": [[1, 8], [2, 16]], "groups": 2},
+    "regnet": {"stages": [[2, 16], [1, 32]]},
+    "densenet": {"depths": [2, 2], "growth": 4},
+}
+"""What makes a large model small, so that arithmetic is quick; the model as configured is run on shapes alone."""
+SIDES = {"alexnet": 67, "nin": 67}
+
+# The sizes that a model asks for -> a small DataSpec, a batch of inputs and the shape of the outputs.
+Example = tuple[DataSpec, Callable[[], Tensor], tuple[int, ...]]
+
+
+def images(side: int) -> Example:
+    spec = DataSpec(input_shape=(1, side, side), num_outputs=10, num_classes=10)
+    return spec, lambda: torch.rand(BATCH, 1, side, side), (BATCH, 10)
+
+
+TOKENS: Example = (
+    DataSpec(vocab_size=VOCABULARY, sequence_length=LENGTH),
+    lambda: torch.randint(VOCABULARY, (BATCH, LENGTH)),
+    (BATCH, LENGTH, VOCABULARY),
+)
+EXAMPLES: dict[frozenset[str], Example] = {
+    frozenset({"input_shape", "num_outputs"}): images(28),
+    frozenset({"vocab_size"}): TOKENS,
+    frozenset({"vocab_size", "sequence_length"}): TOKENS,
+}
+
+
+def example(config: Mapping[str, Any]) -> Example:
+    """The example for a model's configuration.
+
+    Raises:
+        ConfigError: there is none for the sizes that the model needs.
+    """
+    sizes = frozenset(MODELS.signature(config["name"])) & frozenset(SIZES)
+    if sizes not in EXAMPLES:
+        raise ConfigError(f"no example of inputs for a model that needs {', '.join(sorted(sizes))}")
+    return images(SIDES[config["name"]]) if config["name"] in SIDES else EXAMPLES[sizes]
+
+
+def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:
+    """The model for its example, made small where it is large."""
+    torch.manual_seed(seed)
+    model: nn.Module = MODELS.build(
+        {**config, **REDUCED.get(config["name"], {})}, spec=example(config)[0], label="example"
+    )
+    return model
+
+
+def inputs(config: Mapping[str, Any]) -> Tensor:
+    """A batch of inputs, the same at every call."""
+    torch.manual_seed(1)
+    return example(config)[1]()

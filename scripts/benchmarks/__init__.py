@@ -1,0 +1,1 @@
+"""dlcli against its peers, side by side: ``scripts/bench``."""
