@@ -189,6 +189,10 @@ def fill_missing(config: dict[str, Any], choices: Mapping[str, str | None], dire
     A run that was saved by an earlier version stays usable: the default of a new option is what held before it.
     """
     filled = []
+    for key, value in catalogue.load_yaml(catalogue.CONFIGS / "config.yaml").items():
+        if key != "defaults" and key not in config:
+            config[key] = value
+            filled.append(key)
     for group, section in config.items():
         entry = catalogue.entries(group, directories).get(choices.get(group) or "") if group in GROUPS else None
         if entry is None or not isinstance(section, dict):

@@ -73,6 +73,7 @@ PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
 Fraction = Annotated[float, Gt(0), Le(1)]
+Folds = Annotated[int, Ge(2)]  # parts of a cross-validation
 Duration = Annotated[int | str, DurationText()]
 Activation = Literal["relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
 """The functions of ``dlcli.layers.activations``."""
@@ -114,6 +115,7 @@ NAMES: dict[str, Any] = {
     "NonNegativeFloat": NonNegativeFloat,
     "Probability": Probability,
     "Fraction": Fraction,
+    "Folds": Folds,
     "Duration": Duration,
     "Activation": Activation,
     "Init": Init,

@@ -28,7 +28,7 @@ def inspector(data: Mapping[str, Any]) -> Callable[[Mapping[str, Any], tuple[str
     raises DataError if the files cannot be read.
     """
     name = DATA.constant(data["name"], "inspect")
-    if name is None:
+    if not name:
         return None
     module, _, function = name.partition(":")
     found: Callable[[Mapping[str, Any], tuple[str, ...]], Inspection] = getattr(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dlcli.config import change_group_values, fill_missing
 from dlcli.data.base import DataModule
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
+from dlcli.functional.target_scale import TargetScale
 from dlcli.registry import DATA, TASKS
 from dlcli.run import build_model, check_fingerprint
 from dlcli.run_records import read_json
@@ -84,7 +85,7 @@ class SavedRun:
         self.model = self._build_model(state)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
         scale = self.preprocessing.get("target_scale")
-        self.task.target_scale = (float(scale[0]), float(scale[1])) if scale else None
+        self.task.target_scale = TargetScale(*scale) if scale else None
         self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
 
     @cached_property
@@ -125,6 +126,7 @@ class SavedRun:
         elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
             raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
+        self.task.true_parameters = data.true_parameters
         return data
 
     def evaluate(self, split: str) -> dict[str, float]:
@@ -150,10 +152,12 @@ class SavedRun:
         Raises:
             ConfigError: the run's task or data do not offer predictions. DataError: the inputs cannot be read.
         """
-        data: type[DataModule] = DATA.load(self.config["data"]["name"])
-        inputs = data.prediction_inputs(path, self.preprocessing)
-        dtype = runtime.input_dtype(self.config["trainer"].get("precision", "fp32"))
-        return Predictions(inputs, data.identity, self.task, self.model, self.device, dtype)
+        return Predictions([self], path)
+
+    def prepared(self, batch: Any) -> Any:
+        """A batch on the run's device, in its precision."""
+        moved = [value.to(self.device) if isinstance(value, Tensor) else value for value in batch]
+        return converted(type(batch)(*moved), runtime.input_dtype(self.config["trainer"].get("precision", "fp32")))
 
     def _load(self, which: str) -> dict[str, Any]:
         if which not in ("best", "last"):
@@ -190,34 +194,48 @@ class SavedRun:
 
 class Predictions:
     """Rows for people, one batch after another: iterates over ``{column: values}``, the first column says which input
-    it is. Afterwards ``notes`` holds lines that people should see."""
+    it is. Afterwards ``notes`` holds lines that people should see.
 
-    def __init__(
-        self,
-        inputs: Iterable[tuple[list[str], Any]],
-        identity: str,
-        task: Task,
-        model: nn.Module,
-        device: torch.device,
-        dtype: torch.dtype | None,
-    ):
-        self.inputs = inputs
-        self.identity = identity
-        self.task = task
-        self.model = model
-        self.device = device
-        self.dtype = dtype
+    Several runs, such as the folds of a cross-validation, predict together: the mean of their numbers, or of their
+    probabilities. Each prepares the inputs as its own data were prepared.
+    """
+
+    def __init__(self, runs: Sequence[SavedRun], path: Path):
+        """
+        Raises:
+            ConfigError: runs whose predictions cannot be made or averaged. DataError: the inputs cannot be read.
+        """
+        self.runs = runs
+        first = runs[0]
+        self.data: type[DataModule] = DATA.load(first.config["data"]["name"])
+        if len(runs) > 1 and not hasattr(first.task, "rows_of"):
+            raise ConfigError(f"the predictions of task '{first.config['task']['name']}' have no mean; name one run")
+        for run in runs:
+            if (run.config["task"]["name"], run.spec.num_outputs, run.record["label_names"]) != (
+                *(first.config["task"]["name"], first.spec.num_outputs, first.record["label_names"]),
+            ):
+                raise ConfigError(
+                    f"{run.directory.name} predicts something else than {first.directory.name}; name one run"
+                )
+        self.inputs = [self.data.prediction_inputs(path, run.preprocessing) for run in runs]
 
     def __iter__(self) -> Iterator[dict[str, list[Any]]]:
-        for identities, batch in self.inputs:
-            moved = [value.to(self.device) if isinstance(value, Tensor) else value for value in batch]
-            batch = converted(type(batch)(*moved), self.dtype)
-            yield {self.identity: identities, **self.task.prediction_rows(self.model, batch)}
+        first = self.runs[0]
+        for parts in zip(*self.inputs, strict=True):
+            identities = parts[0][0]
+            batches = [run.prepared(batch) for run, (_, batch) in zip(self.runs, parts, strict=True)]
+            if len(self.runs) == 1:
+                columns = first.task.prediction_rows(first.model, batches[0])
+            else:
+                predicted = [run.task.predict(run.model, batch) for run, batch in zip(self.runs, batches, strict=True)]  # type: ignore[attr-defined]
+                columns = first.task.rows_of(torch.stack(predicted).mean(0))  # type: ignore[attr-defined]
+            wanted = self.data.submission or {name: name for name in columns}
+            yield {self.data.identity: identities, **{name: columns[column] for column, name in wanted.items()}}
 
     @property
     def notes(self) -> list[str]:
         """What was strange about the inputs that have been read."""
-        return list(getattr(self.inputs, "notes", []))
+        return list(dict.fromkeys(note for inputs in self.inputs for note in getattr(inputs, "notes", [])))
 
 
 def spec_from(sizes: Mapping[str, Any]) -> DataSpec:

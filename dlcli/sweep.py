@@ -435,7 +435,7 @@ class Jobs:
                         waiting.clear()
                         self.server.signal(signal.SIGINT)
                         self.progress.say("stopping: the running jobs finish a step and are saved")
-                    for slot in [slot for slot in range(slots) if slot not in running and waiting]:
+                    for slot in [slot for slot in range(slots) if slot not in running][: len(waiting)]:
                         number = waiting.popleft()
                         running[slot] = number, self._start(number, environments[slot])
                     self.progress.update([number for number, _ in running.values()])

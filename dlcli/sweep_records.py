@@ -23,7 +23,8 @@ SWEEP = "sweep.json"
 CSV = "sweep.csv"
 JOBS = "jobs"
 WAITING = "waiting"
-SEED = "seed"
+REPEATS = ("seed", "data.fold")
+"""Options whose values repeat an experiment: a table shows the mean over them."""
 
 
 @dataclass
@@ -173,7 +174,7 @@ def read_jobs(folder: Path) -> list[Job]:
 
 @dataclass(frozen=True)
 class Group:
-    """The jobs that differ in their seed alone."""
+    """The jobs that differ in seed or fold alone."""
 
     options: dict[str, str]
     jobs: list[Job]
@@ -219,8 +220,8 @@ class Results:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Jobs that differ in their seed alone are one group; the best mean of the monitored metric comes first."""
-        keys = [key for key in self.options if key != SEED]
+        """Jobs that differ in seed or fold alone are one group; the best mean of the monitored metric comes first."""
+        keys = [key for key in self.options if key not in REPEATS]
         together: dict[tuple[str, ...], list[Job]] = {}
         for job in self.jobs:
             together.setdefault(tuple(job.options.get(key, "") for key in keys), []).append(job)
@@ -305,7 +306,7 @@ class Results:
         other_split = [name for name in metrics if name.partition("/")[0] != self.monitor.partition("/")[0]]
         shown = [*metrics[:1], *other_split, *metrics[1:]][: max(1, most_metrics)]
         shown = list(dict.fromkeys(shown))
-        options = [key for key in self.options if key != SEED]
+        options = [key for key in self.options if key not in REPEATS]
         header = [*options, *shown, "jobs", "seconds"]
         rows = []
         for group in self.groups:

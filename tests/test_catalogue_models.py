@@ -106,7 +106,8 @@ def test_saved_and_loaded_weights_give_equal_outputs(config):
 def test_same_seed_same_bits(config):
     first, second, other = build(config), build(config), build(config, seed=2)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    if config["name"] != "point":  # which begins where it is told to
+        assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
 
 
 def test_evaluation_is_not_random(config):

@@ -507,3 +507,20 @@ def test_the_report_names_causes_and_the_best_run(finished, capsys):
     assert lines[0].split()[:2] == ["optimizer.lr", "val/accuracy"]
     assert f"job 1  optimizer.lr=0.1 seed=1  failed: it tripped; see {finished / 'jobs' / '001.log'}" in lines
     assert lines[-2:] == [f"best   {finished / 'run-5'}", f"table  {finished / 'sweep.csv'}"]
+
+
+def test_two_jobs_that_end_at_once_leave_one_for_one_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last waiting job is started once, however many slots are free."""
+    from types import SimpleNamespace
+
+    ended = SimpleNamespace(poll=lambda: 0)
+    started: list[int] = []
+    jobs = sweep.Jobs.__new__(sweep.Jobs)
+    jobs.folder, jobs.numbers, jobs.received = Path(), [0, 1, 2], None
+    jobs.server = SimpleNamespace()  # type: ignore[assignment]
+    jobs.progress = SimpleNamespace(start=lambda *_: None, stop=lambda: None, update=lambda _: None)  # type: ignore[assignment]
+    monkeypatch.setattr(sweep, "read_job", lambda *_: None)
+    monkeypatch.setattr(jobs, "_start", lambda number, _: started.append(number) or ended, raising=False)
+    monkeypatch.setattr(jobs, "_settle", lambda *_: None, raising=False)
+    jobs.launch(range(3), 2)
+    assert started == [0, 1, 2]

@@ -20,13 +20,16 @@ EXAMPLE = """\b
 Examples:
   dlcli predict latest --input new.csv --output predictions.csv
   dlcli predict mlp-csv --input photos/ --output predictions.jsonl
-  dlcli predict lstm-shakespeare --input lines.txt --output surprise.csv"""
+  dlcli predict lstm-shakespeare --input lines.txt --output surprise.csv
+  dlcli predict sweep-linear-kaggle_house --input test.csv --output submission.csv"""
 
 FORMATS = ("csv", "jsonl")
 
 
 def predict(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A path, a prefix of a run's name, or latest.")],
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A path, a prefix of a run's name, or latest; of a sweep: the mean.")
+    ],
     source: Annotated[Path, typer.Option("--input", metavar="FILE|FOLDER", help="What to predict for.")],
     output: Annotated[Path, typer.Option("--output", metavar="FILE", help="Where the predictions go.")],
     file_format: Annotated[
@@ -41,26 +44,38 @@ def predict(
     """Predict for rows of a table, pictures of a folder or lines of a text."""
     from dlcli import runtime
     from dlcli.run_records import find
+    from dlcli.sweep_records import find_sweep, results
 
     chosen = file_format or output.suffix.lstrip(".").lower()
     if chosen not in FORMATS:
         raise ConfigError(f"--output {output}: its suffix is not .csv or .jsonl; name it so, or add --format csv|jsonl")
-    directory = find(run, run_folder(run_dir), trained=True)
-    directories = search_path(config_dir, plugin)
+    sweep = find_sweep(run, run_folder(run_dir))
+    if sweep is None:
+        directories = [find(run, run_folder(run_dir), trained=True)]
+    else:
+        directories = [job.run for group in results(sweep).groups for job in group.finished if job.run is not None]
+        if not directories:
+            raise ConfigError(f"{sweep.name}: none of its jobs has finished")
+    yaml_directories = search_path(config_dir, plugin)
     source = source.expanduser()
     if not source.exists():
         raise DataError(f"{source}: no such file or folder")
     if output.is_dir() or (output.exists() and os.path.samefile(source, output)):
         raise ConfigError(f"--output {output}: expected a new file, beside the input")
     runtime.import_torch()
-    from dlcli.saved_run import SavedRun
+    from dlcli.saved_run import Predictions, SavedRun
 
-    saved = SavedRun(directory, which=checkpoint, directories=directories)
-    predictions = saved.predictions(source)
+    runs = [SavedRun(directory, which=checkpoint, directories=yaml_directories) for directory in directories]
+    predictions = Predictions(runs, source)
     count = write(output, chosen, predictions)
     for note in predictions.notes:
         print(f"note: {note}", file=sys.stderr)
-    print(f"{output}: {count:,} predictions by {directory.name} ({checkpoint} weights, step {saved.step:,})")
+    if sweep is not None:
+        print(f"{output}: {count:,} predictions, the mean of {len(runs)} runs of {sweep.name} ({checkpoint} weights)")
+    else:
+        print(
+            f"{output}: {count:,} predictions by {runs[0].directory.name} ({checkpoint} weights, step {runs[0].step:,})"
+        )
 
 
 def write(output: Path, file_format: str, batches: Iterable[dict[str, list[Any]]]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dlcli.data.download import fetch_all
 from dlcli.data.sources import SOURCES
 from dlcli.data.tables import TableData, read_table, split_rows
-from dlcli.hyperparameters import Count, Fraction, Seed
+from dlcli.hyperparameters import Count, Folds, Natural, Probability, Seed
 from dlcli.registry import DATA
 
 
@@ -20,16 +20,18 @@ class Airfoil(TableData):
         self,
         *,
         batch_size: Count,
-        val_fraction: Fraction,
-        test_fraction: Fraction,
+        val_fraction: Probability,
+        test_fraction: Probability,
         split_seed: Seed,
+        folds: Folds | None,
+        fold: Natural,
         standardize_targets: bool,
     ):
         paths, self.source = fetch_all("airfoil")
         self.fingerprint = SOURCES["airfoil"].files[0].sha256
         columns = read_table(paths[0], "\t", columns=6, num_targets=1)
         super().__init__(
-            split_rows(columns, val_fraction, test_fraction, split_seed),
+            split_rows(columns, val_fraction, test_fraction, split_seed, folds, fold),
             batch_size=batch_size,
             standardize_features=True,
             standardize_targets=standardize_targets,

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlcli.errors import ConfigError
+from dlcli.functional.target_scale import TargetScale
 from dlcli.spec import DataSpec
 
 Order = Literal["shuffled", "sequential", "stream"]
@@ -68,6 +69,7 @@ class DataModule:
     provides: ClassVar[tuple[str, ...]] = ()
     splits: tuple[str, ...] = ("train", "val", "test")
     unit: ClassVar[str] = "samples"
+    submission: ClassVar[Mapping[str, str]] = {}  # columns of predictions that a competition wants -> their names there
     identity: ClassVar[str] = "input"  # what a prediction is known by, such as "row", "line" or "file"
 
     spec: DataSpec
@@ -76,7 +78,8 @@ class DataModule:
     fingerprint: str  # SHA-256 of the data, hex; a resumed run must find the same
     label_names: Sequence[str] | None = None  # of the classes
     vocabulary: Sequence[str] | None = None  # of the tokens
-    target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with
+    target_scale: TargetScale | None = None  # how the numbers to predict were changed for training
+    true_parameters: tuple[list[float], float] | None = None  # weights and bias of the function that made the data
     augmenting: bool = False  # whether training batches are changed at random
     notes: tuple[str, ...] = ()  # what people should know before they train on these data
 

@@ -10,7 +10,7 @@ from typing import Literal
 from dlcli.data.download import fetch_all
 from dlcli.data.sources import SOURCES
 from dlcli.data.tables import TableData, column_statistics, read_table, split_rows
-from dlcli.hyperparameters import Count, Fraction, Probability, Seed
+from dlcli.hyperparameters import Count, Folds, Natural, Probability, Seed
 from dlcli.registry import DATA
 
 
@@ -23,8 +23,10 @@ class BostonHousing(TableData):
         *,
         batch_size: Count,
         val_fraction: Probability,
-        test_fraction: Fraction,
+        test_fraction: Probability,
         split_seed: Seed,
+        folds: Folds | None,
+        fold: Natural,
         standardize_by: Literal["train", "all"],
         standardize_targets: bool,
     ):
@@ -34,6 +36,8 @@ class BostonHousing(TableData):
             val_fraction: of the rows that do not test; 0: the test rows validate too.
             test_fraction: of all rows.
             split_seed: draws the parts.
+            folds: of a cross-validation; None for none.
+            fold: the part that validates.
             standardize_by: the rows whose means and deviations the features are scaled by; "all" as in the book, which
                 lets the test rows have a say.
             standardize_targets: whether losses and metrics are in units of the targets' deviation.
@@ -45,7 +49,7 @@ class BostonHousing(TableData):
             mean, deviation = column_statistics(columns[0])
             columns = (columns[0] - mean) / deviation, columns[1]
         super().__init__(
-            split_rows(columns, val_fraction, test_fraction, split_seed),
+            split_rows(columns, val_fraction, test_fraction, split_seed, folds, fold),
             batch_size=batch_size,
             standardize_features=standardize_by == "train",
             standardize_targets=standardize_targets,

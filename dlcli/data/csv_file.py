@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from dlcli.data.csv_target import Target, open_own_table, require_columns, targe
 from dlcli.data.delimited import read_rows
 from dlcli.data.table_encoding import TableEncoding, fit
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Count, FilePath, Fraction, Ge, Natural, Probability
+from dlcli.functional.target_scale import TargetScale
+from dlcli.hyperparameters import Count, FilePath, Folds, Fraction, Natural, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
 
@@ -70,12 +71,13 @@ class CsvTable(TensorData):
         split_seed: Natural,
         split_column: str | None,
         time_column: str | None,
-        folds: Annotated[int, Ge(2)] | None,
+        folds: Folds | None,
         fold: Natural,
         ignore: list[str],
         categories: list[str],
         max_categories: Count,
         standardize_targets: bool,
+        log_target: bool,
         delimiter: str,
         header: Literal["auto"] | bool,
         encoding: str,
@@ -103,6 +105,8 @@ class CsvTable(TensorData):
             {*(name for name in self.table.names if name not in ignore), target, split_column, time_column},
             {*categories, *([split_column] if split_column else [])},
         )
+        if log_target:
+            goal = _logarithms(goal, lines, self.table.path, target)
         if sum(option is not None for option in (folds, split_column, time_column)) > 1:
             raise ConfigError("data.folds, data.split_column and data.time_column exclude each other; give one")
         if split_column is not None:
@@ -120,13 +124,9 @@ class CsvTable(TensorData):
                 if stratified
                 else splits.random_order(len(lines), split_seed)
             )
-            parts = (
-                splits.cut(order, val_fraction, test_fraction)
-                if folds is None
-                else splits.fold_of(order, folds, fold, test_fraction)
-            )
+            parts = splits.divide(order, val_fraction, test_fraction, folds, fold)
         features = [name for name in self.table.names if name not in {*ignore, target, split_column}]
-        self._fit(features, columns, parts["train"], goal, max_categories, standardize_targets)
+        self._fit(features, columns, parts["train"], goal, max_categories, standardize_targets, log_target)
         self.goal, self.parts, self.splits = goal, parts, tuple(parts)
         dense, positions = self.encoding.encode(columns)
         self._store(torch.from_numpy(dense), torch.from_numpy(positions))
@@ -146,6 +146,7 @@ class CsvTable(TensorData):
         goal: Target,
         max_categories: int,
         standardize_targets: bool,
+        log_target: bool,
     ) -> None:
         """Learn the encoding, the target's scale and the sizes from the training rows."""
         fitted = {name: fit(columns[name], train, max_categories) for name in features}
@@ -161,9 +162,11 @@ class CsvTable(TensorData):
             sizes = {"num_outputs": len(goal.label_names), "num_classes": len(goal.label_names)}
         else:
             sizes = {"num_outputs": 1, "num_targets": 1}
+            values = goal.values[train]
             if standardize_targets:
-                values = goal.values[train]
-                self.target_scale = (float(values.mean()), float(values.std()) or 1.0)
+                self.target_scale = TargetScale(float(values.mean()), float(values.std()) or 1.0, log_target)
+            elif log_target:
+                self.target_scale = TargetScale(0.0, 1.0, log=True)
         self.spec = DataSpec(input_shape=(self.encoding.num_features,), **sizes)
         self.indicators = torch.tensor(self.encoding.indicators, dtype=torch.int64)
 
@@ -171,7 +174,7 @@ class CsvTable(TensorData):
         """Keep the encoded rows of each part, and their targets."""
         targets = torch.from_numpy(self.goal.values)
         if self.goal.type == "number":
-            mean, deviation = self.target_scale or (0.0, 1.0)
+            mean, deviation, _ = self.target_scale or TargetScale(0.0, 1.0)
             targets = ((targets - mean) / deviation).float().unsqueeze(1)  # (N, 1)
         for name, part in self.parts.items():
             rows = torch.from_numpy(np.ascontiguousarray(part, dtype=np.int64))
@@ -257,7 +260,7 @@ class CsvTable(TensorData):
         encoded = [encode_chunk(table, encoding, chunk, strange) for chunk in chunks]
         self.encoding, self.indicators = encoding, torch.tensor(encoding.indicators, dtype=torch.int64)
         scale = preprocessing["target_scale"]
-        self.target_scale = tuple(scale) if scale else None
+        self.target_scale = TargetScale(*scale) if scale else None
         self.notes = tuple(strange_notes(encoding, strange))
         self._store(torch.cat([dense for dense, _ in encoded]), torch.cat([positions for _, positions in encoded]))
         self.spec = DataSpec(**{**self.spec.defined(), "input_shape": (encoding.num_features,)})
@@ -266,6 +269,23 @@ class CsvTable(TensorData):
     def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> PredictionRows:
         """The rows of a table for a trained model, with notes about what is strange in them."""
         return PredictionRows(path, preprocessing)
+
+
+def _logarithms(goal: Target, lines: Array, path: Path, name: str) -> Target:
+    """The target with the logarithms of its values.
+
+    Raises:
+        ConfigError: a target of classes. DataError: a value that is not positive.
+    """
+    if goal.type == "class":
+        raise ConfigError(f"data.log_target=true: the target '{name}' is a class and has no logarithm")
+    wrong = goal.values <= 0
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise DataError(
+            f"{path}:{lines[row]}: the target '{name}' is {goal.values[row]:g}; a logarithm needs more than 0"
+        )
+    return goal._replace(values=np.log(goal.values))
 
 
 def _parts_by_column(

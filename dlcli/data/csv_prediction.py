@@ -19,15 +19,20 @@ BATCH_ROWS = 2000
 
 
 class PredictionRows:
-    """Iterates over (row numbers from 1, TableBatch of features without targets). Knows its ``notes`` afterwards.
+    """Iterates over (identities, TableBatch of features without targets). Knows its ``notes`` afterwards.
+
+    A row is known by its number from 1, or by what it has in the column ``identity``.
 
     Raises:
         DataError: no table, or a column is missing that the run learned from.
     """
 
-    def __init__(self, path: Path, preprocessing: Mapping[str, Any]):
+    def __init__(self, path: Path, preprocessing: Mapping[str, Any], identity: str | None = None):
         self.encoding = TableEncoding(preprocessing["columns"])
         self.table = open_like(path, preprocessing)
+        if identity is not None and identity not in self.table.names:
+            raise DataError(f"{path}:1: lacks the column {identity}, which names the rows")
+        self.identity = [] if identity is None else [self.table.names.index(identity)]
         self.strange: Counter[str] = Counter()
         known = {*preprocessing["names"], preprocessing["target"]}
         self.extra = [name for name in self.table.names if name not in known]
@@ -35,13 +40,15 @@ class PredictionRows:
     def __iter__(self) -> Iterator[tuple[list[str], TableBatch]]:
         indicators = torch.tensor(self.encoding.indicators, dtype=torch.int64)
         done = 0
-        for chunk in read_rows(self.table, positions_of(self.table, self.encoding)):
+        for chunk in read_rows(self.table, [*positions_of(self.table, self.encoding), *self.identity]):
             dense, positions = encode_chunk(self.table, self.encoding, chunk, self.strange)
             for start in range(0, len(dense), BATCH_ROWS):
                 part = slice(start, start + BATCH_ROWS)
                 features = expand(dense[part], positions[part], indicators, self.encoding.one_hot_width)
                 first = done + start + 1
-                yield [str(first + row) for row in range(len(features))], TableBatch(features, torch.empty(0))
+                numbers = [str(first + row) for row in range(len(features))]
+                names = list(chunk.columns[-1][part]) if self.identity else numbers
+                yield names, TableBatch(features, torch.empty(0))
             done += len(dense)
 
     @property

@@ -332,7 +332,7 @@ def _names(path: Path, first: list[str], header: bool) -> tuple[str, ...]:
 
 
 def _chunk(rows: list[list[str]], lines: list[int], columns: list[int]) -> Chunk:
-    if len(columns) == len(rows[0]):
+    if columns == list(range(len(rows[0]))):
         return Chunk(list(zip(*rows, strict=True)), lines)
     return Chunk([tuple(row[column] for row in rows) for column in columns], lines)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 
 from dlcli.data.images import ImageData
+from dlcli.data.splits import divide, stratified_order
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Augmentations, Count, Fraction, Seed
+from dlcli.hyperparameters import Augmentations, Count, Folds, Fraction, Natural, Seed
 from dlcli.registry import DATA
 
 
@@ -26,6 +28,8 @@ class Digits(ImageData):
         val_fraction: Fraction,
         test_fraction: Fraction,
         split_seed: Seed,
+        folds: Folds | None,
+        fold: Natural,
         normalize: bool,
         resize: Count | None,
         augmentation: Augmentations | None,
@@ -48,8 +52,13 @@ class Digits(ImageData):
         rest, test = train_test_split(
             range(len(labels)), test_size=test_fraction, random_state=split_seed, stratify=labels
         )
-        share = val_fraction / (1 - test_fraction)
-        train, val = train_test_split(rest, test_size=share, random_state=split_seed, stratify=labels[rest])
+        if folds is None and fold == 0:
+            share = val_fraction / (1 - test_fraction)
+            train, val = train_test_split(rest, test_size=share, random_state=split_seed, stratify=labels[rest])
+        else:
+            order = np.array(rest)[stratified_order(labels[rest].numpy(), split_seed)]
+            parts = divide(order, val_fraction, 0.0, folds, fold)
+            train, val = parts["train"].tolist(), parts["val"].tolist()
         splits = {
             name: (images[sorted(rows)], labels[sorted(rows)])
             for name, rows in (("train", train), ("val", val), ("test", test))

@@ -179,5 +179,27 @@ SOURCES: dict[str, Dataset] = {
             ),
         ),
     ),
+    "kaggle_house": Dataset(
+        "what 1,460 houses in Ames were sold for, and 1,459 more without prices; 79 features",
+        "https://www.kaggle.com/c/house-prices-advanced-regression-techniques",
+        "none stated (D. De Cock; the competition's rules may limit redistribution)",
+        (
+            RemoteFile(
+                "kaggle-house/kaggle_house_pred_train.csv",
+                "1e18addf81e5e4d347cc17ee6075bbe4a42b7fa26b9e5b063e8f692a5f929d41",
+                460_676,
+                (f"{D2L}/kaggle_house_pred_train.csv", f"{D2L_HISTORY}/kaggle_house_pred_train.csv"),
+            ),
+            RemoteFile(
+                "kaggle-house/kaggle_house_pred_test.csv",
+                "8fdd3d829d4d986b58f845c9553b225e67dd8383624d90fb6ca1d4bed5798c1e",
+                451_405,
+                (f"{D2L}/kaggle_house_pred_test.csv", f"{D2L_HISTORY}/kaggle_house_pred_test.csv"),
+            ),
+        ),
+    ),
+    "rows": Dataset("a few rows that stand in the configuration", "", "none needed"),
+    "polynomial": Dataset("a cubic function of one number plus noise, generated", "", "none needed"),
+    "objective": Dataset("no data: a function to minimise", "", "none needed"),
     "synthetic_regression": Dataset("a linear function plus noise, generated", "", "none needed"),
 }

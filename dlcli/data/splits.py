@@ -39,14 +39,34 @@ def stratified_order(labels: Indices, seed: int) -> Indices:
     return np.argsort(position, kind="stable")
 
 
+def divide(
+    order: Indices, val_fraction: float, test_fraction: float, folds: int | None, fold: int
+) -> dict[str, Indices]:
+    """``cut``, or with ``folds`` the cross-validation of ``fold_of``: the one place that knows these five options.
+
+    Raises:
+        ConfigError: a part without rows, or a fold that does not exist.
+    """
+    if folds is not None:
+        return fold_of(order, folds, fold, test_fraction)
+    if fold:
+        raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
+    return cut(order, val_fraction, test_fraction)
+
+
 def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, Indices]:
     """The first rows of an order test (``test_fraction`` of all), the last validate (``val_fraction`` of the others).
+
+    With ``val_fraction`` 0 the test rows validate too, as the books often have it; without test rows those that train.
 
     Raises:
         ConfigError: no row is left for a part.
     """
     count = len(order)
     tested = math.ceil(test_fraction * count)
+    if val_fraction == 0 and tested < count:
+        parts = {"train": order[tested:], "val": order[:tested] if tested else order}
+        return {**parts, "test": order[:tested]} if tested else parts
     validated = round(val_fraction * (count - tested))
     if validated < 1 or count - tested - validated < 1:
         raise ConfigError(
@@ -58,7 +78,7 @@ def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, 
 
 
 def fold_of(order: Indices, folds: int, fold: int, test_fraction: float) -> dict[str, Indices]:
-    """Cross-validation: of the rows that do not test, every ``folds``-th of the order from ``fold`` on validates.
+    """Cross-validation: the rows that do not test are cut into ``folds`` stretches, of which number ``fold`` validates.
 
     The test rows are the same in all folds, and each of the other rows validates in exactly one of them.
 
@@ -73,8 +93,9 @@ def fold_of(order: Indices, folds: int, fold: int, test_fraction: float) -> dict
         raise ConfigError(
             f"data.folds={folds}: only {len(rest)} rows are left beside the test; expected at least one each"
         )
-    validates = np.arange(len(rest)) % folds == fold
-    parts = {"train": rest[~validates], "val": rest[validates], "test": order[:tested]}
+    pieces = np.array_split(rest, folds)  # stretches of a stratified order have the classes in their shares
+    train = np.concatenate([piece for number, piece in enumerate(pieces) if number != fold])
+    parts = {"train": train, "val": pieces[fold], "test": order[:tested]}
     return parts if tested else {"train": parts["train"], "val": parts["val"]}
 
 

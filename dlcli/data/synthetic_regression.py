@@ -18,13 +18,14 @@ from dlcli.registry import DATA
 
 @DATA.register("synthetic_regression")
 class SyntheticRegression(TableData):
-    """targets = features @ weights + bias + noise, with features (N, len(weights)) from the standard normal."""
+    """targets = features @ weights + bias + noise, with standard normal features (N, len(weights) * copies)."""
 
     def __init__(
         self,
         *,
         batch_size: Count,
         weights: Annotated[list[float], MinLen(1)],
+        copies: Count,
         bias: float,
         noise: NonNegativeFloat,
         train_size: Count,
@@ -32,6 +33,8 @@ class SyntheticRegression(TableData):
         test_size: Count,
         data_seed: Natural,
     ):
+        weights = weights * copies
+        self.true_parameters = weights, bias
         count = train_size + val_size + test_size
         random = generator(data_seed)
         features = torch.randn(count, len(weights), generator=random, dtype=torch.float64)  # (N, F)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dlcli.data.base import TableBatch, TensorData
-from dlcli.data.splits import cut, random_order
-from dlcli.errors import ConfigError, DataError
+from dlcli.data.splits import divide, random_order
+from dlcli.errors import DataError
 from dlcli.spec import DataSpec
 
 Columns = tuple[Tensor, Tensor]
@@ -38,6 +37,7 @@ class TableData(TensorData):
                 for name, tensors in splits.items():
                     scaled = (tensors[column] - mean) / deviation
                     splits = {**splits, name: (scaled, tensors[1]) if column == 0 else (tensors[0], scaled)}
+        self.splits = tuple(splits)
         self.tensors = {name: tuple(tensor.float() for tensor in tensors) for name, tensors in splits.items()}
         features, targets = splits["train"]
         self.spec = DataSpec(
@@ -70,8 +70,11 @@ def read_table(file: Path, delimiter: str, columns: int, num_targets: int) -> Co
     return table[:, :-num_targets], table[:, -num_targets:]
 
 
-def split_rows(columns: Columns, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Columns]:
-    """Rows drawn at random: ``test_fraction`` of all for the test, ``val_fraction`` of the others to validate.
+def split_rows(
+    columns: Columns, val_fraction: float, test_fraction: float, split_seed: int, folds: int | None, fold: int
+) -> dict[str, Columns]:
+    """Rows drawn at random: ``test_fraction`` of all for the test, ``val_fraction`` of the others to validate, or one
+    of ``folds`` parts of the others.
 
     The test rows are those of scikit-learn's ``train_test_split(test_size=test_fraction, random_state=split_seed)``,
     which the books use; the rows left after it are in its order too, and the last of them validate. With a
@@ -80,12 +83,5 @@ def split_rows(columns: Columns, val_fraction: float, test_fraction: float, spli
     Raises:
         ConfigError: a part would be empty.
     """
-    order = random_order(len(columns[0]), split_seed)
-    if val_fraction == 0:
-        tested = math.ceil(test_fraction * len(order))
-        if not 0 < tested < len(order):
-            raise ConfigError(f"data.test_fraction={test_fraction}: with data.val_fraction=0, expected between 0 and 1")
-        parts = {"train": order[tested:], "val": order[:tested], "test": order[:tested]}
-    else:
-        parts = cut(order, val_fraction, test_fraction)
+    parts = divide(random_order(len(columns[0]), split_seed), val_fraction, test_fraction, folds, fold)
     return {name: (columns[0][rows], columns[1][rows]) for name, rows in parts.items()}

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
+from dlcli.functional.target_scale import TargetScale
 from dlcli.metrics.base import Metric
 from dlcli.spec import DataSpec
 
@@ -59,14 +60,15 @@ class Task:
 
     A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
     are in its YAML under ``sample``; it yields pieces of text as they come. A task that can predict has
-    ``predict(model, batch)``.
+    ``predict(model, batch)``, and ``rows_of(predicted)`` if predictions of several models can be averaged.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
     trains: ClassVar[tuple[str, ...]] = ("model",)
     class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
-    target_scale: tuple[float, float] | None = None  # mean and deviation that targets were standardised with; set once
+    target_scale: TargetScale | None = None  # how the data have changed the targets; set once
+    true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""

@@ -148,8 +148,10 @@ class Classification(Task):
         return torch.where(total > 0, outputs / total, 1 / self.num_classes)
 
     def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        return self.rows_of(self.predict(model, batch))
+
+    def rows_of(self, probabilities: Tensor) -> dict[str, list[Any]]:
         """The likeliest class by number ("prediction") and by name ("label"), and the probability of each class."""
-        probabilities = self.predict(model, batch)  # (B, C)
         names = [str(name) for name in self.label_names or range(self.num_classes)]
         predicted = probabilities.argmax(1).tolist()
         columns = {f"probability_{name}": column for name, column in zip(names, probabilities.T.tolist(), strict=True)}

@@ -31,7 +31,8 @@ class Regression(Task):
     Model contract: ``model(features) -> (B, num_targets)``.
 
     Losses, each the mean over all examples and outputs, where e = prediction - target:
-    mse: e², with factor 1 (d2l writes e²/2: the same minimum, half the gradient).
+    mse: e², with factor 1.
+    half_mse: e²/2, as d2l writes it: the same minimum, half the gradient.
     l1: |e|.
     huber: e²/2 where |e| is at most delta, else delta (|e| - delta/2).
 
@@ -42,7 +43,7 @@ class Regression(Task):
     requires: ClassVar[tuple[str, ...]] = ("num_targets",)
     metric_directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
 
-    def __init__(self, *, loss: Literal["mse", "l1", "huber"], delta: PositiveFloat):
+    def __init__(self, *, loss: Literal["mse", "half_mse", "l1", "huber"], delta: PositiveFloat):
         """
         Args:
             loss: what is minimised.
@@ -87,15 +88,14 @@ class Regression(Task):
         return predictions, targets.to(predictions.dtype)
 
     def _in_target_unit(self, values: Tensor) -> Tensor:
-        """Undo the standardisation of the targets, if the data ask for that."""
-        if self.target_scale is None:
-            return values
-        mean, deviation = self.target_scale
-        return values.double() * deviation + mean
+        """Undo what the data have done to the targets, if they ask for that."""
+        return values if self.target_scale is None else self.target_scale.undo(values)
 
     def _loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "mse":
             return F.mse_loss(predictions, targets)
+        if self.loss == "half_mse":
+            return F.mse_loss(predictions, targets) / 2
         if self.loss == "l1":
             return F.l1_loss(predictions, targets)
         return F.huber_loss(predictions, targets, delta=self.delta)
@@ -109,8 +109,11 @@ class Regression(Task):
         return self._in_target_unit(at_least_float32(predictions))
 
     def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
+        return self.rows_of(self.predict(model, batch))
+
+    def rows_of(self, predicted: Tensor) -> dict[str, list[Any]]:
         """The predicted number ("prediction", or "prediction_0" and so on for several targets)."""
-        columns = self.predict(model, batch).T.tolist()
+        columns = predicted.T.tolist()
         if len(columns) == 1:
             return {"prediction": columns[0]}
         return {f"prediction_{number}": column for number, column in enumerate(columns)}

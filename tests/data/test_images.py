@@ -19,15 +19,10 @@ from dlcli.data.mnist import FashionMnist, Mnist
 from dlcli.errors import ConfigError, DataError
 
 MIRROR = Path(os.environ.get("DLCLI_DATA_MIRROR", "nowhere"))
-OPTIONS = {
-    "batch_size": 32,
-    "train_size": None,
-    "val_size": 20,
-    "split_seed": 0,
-    "normalize": True,
-    "resize": None,
-    "augmentation": None,
-}
+FOLDS = {"folds": None, "fold": 0}
+LABELS = {"classes": None, "label_noise": 0.0}
+SIZES = {"batch_size": 32, "train_size": None, "val_size": 20, "split_seed": 0}
+OPTIONS = {**SIZES, **FOLDS, **LABELS, "normalize": True, "resize": None, "augmentation": None}
 
 
 def idx(values, *, magic=None):
@@ -202,6 +197,7 @@ def test_pixel_statistics_are_exact():
 
 
 DIGITS = {
+    **FOLDS,
     "augmentation": None,
     "batch_size": 32,
     "val_fraction": 0.1,

@@ -22,6 +22,8 @@ OPTIONS = {
     "val_fraction": 0.1,
     "test_fraction": 0.3,
     "split_seed": 80718,
+    "folds": None,
+    "fold": 0,
     "standardize_targets": False,
 }
 BOSTON = {**OPTIONS, "standardize_by": "train"}
@@ -82,7 +84,7 @@ def test_the_test_rows_are_those_of_scikit_learn():
     from sklearn.model_selection import train_test_split
 
     rows = torch.arange(506.0, dtype=torch.float64).unsqueeze(1)
-    parts = split_rows((rows, rows), 0.1, 0.3, 80718)
+    parts = split_rows((rows, rows), 0.1, 0.3, 80718, None, 0)
     train, test = train_test_split(np.arange(506), test_size=0.3, random_state=80718)
     assert parts["test"][0][:, 0].tolist() == test.tolist()
     assert [*parts["train"][0][:, 0].tolist(), *parts["val"][0][:, 0].tolist()] == train.tolist()
@@ -91,22 +93,20 @@ def test_the_test_rows_are_those_of_scikit_learn():
 
 def test_without_a_validation_part_the_test_rows_validate():
     rows = torch.arange(10.0).unsqueeze(1)
-    parts = split_rows((rows, rows), 0, 0.3, 1)
+    parts = split_rows((rows, rows), 0, 0.3, 1, None, 0)
     assert parts["val"][0].equal(parts["test"][0])
     assert sorted([*parts["train"][0][:, 0].tolist(), *parts["test"][0][:, 0].tolist()]) == list(range(10))
     assert len(parts["test"][0]) == 3
-    with pytest.raises(
-        ConfigError, match=r"data.test_fraction=1.0: with data.val_fraction=0, expected between 0 and 1"
-    ):
-        split_rows((rows, rows), 0, 1.0, 1)
+    with pytest.raises(ConfigError, match="of 10 rows, 10 test, 0 validate and 0 train"):
+        split_rows((rows, rows), 0, 1.0, 1, None, 0)
 
 
 def test_a_part_without_rows_is_refused():
     rows = torch.zeros(10, 1)
     with pytest.raises(ConfigError, match=r"of 10 rows, 3 test, 0 validate and 7 train; expected at least 1 each"):
-        split_rows((rows, rows), 0.01, 0.3, 0)
+        split_rows((rows, rows), 0.01, 0.3, 0, None, 0)
     with pytest.raises(ConfigError, match="of 10 rows, 10 test"):
-        split_rows((rows, rows), 0.5, 1.0, 0)
+        split_rows((rows, rows), 0.5, 1.0, 0, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +126,7 @@ def test_a_missing_table_is_named(tmp_path):
 
 
 SYNTHETIC = {
+    "copies": 1,
     "batch_size": 32,
     "weights": [2.0, -3.4],
     "bias": 4.2,

@@ -1,0 +1,48 @@
+"""Changes to labelled data: some of the classes only, and labels that are wrong on purpose."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlcli.data.base import generator
+from dlcli.errors import ConfigError
+
+
+def only_classes(
+    splits: dict[str, tuple[Tensor, Tensor]], names: list[str], classes: list[int] | None
+) -> tuple[dict[str, tuple[Tensor, Tensor]], list[str]]:
+    """The examples of some classes, with labels from 0 in the order given, and the names of these classes.
+
+    Args:
+        splits: inputs (N, …) and labels (N,) int64 of each split.
+        names: of all classes.
+        classes: labels; None for all.
+
+    Raises:
+        ConfigError: fewer than two classes, one named twice, or no such class.
+    """
+    if classes is None:
+        return splits, names
+    if len(set(classes)) != len(classes) or len(classes) < 2 or max(classes) >= len(names):
+        raise ConfigError(f"data.classes={classes}: expected at least two different labels from 0 to {len(names) - 1}")
+    new_labels = torch.full((len(names),), -1)
+    new_labels[torch.tensor(classes)] = torch.arange(len(classes))
+    kept = {}
+    for split, (inputs, labels) in splits.items():
+        changed = new_labels[labels]
+        kept[split] = inputs[changed >= 0], changed[changed >= 0]
+    return kept, [names[label] for label in classes]
+
+
+def with_noise(labels: Tensor, num_classes: int, share: float, seed: int) -> Tensor:
+    """Labels (N,) of which a share, drawn at random, are replaced by another class, each other one as likely.
+
+    Source: d2l 5.5.3 (networks fit labels that are wrong, and later than those that are right).
+    """
+    random = generator(seed, 1)
+    wrong = torch.randperm(len(labels), generator=random)[: round(share * len(labels))]
+    shifts = torch.randint(1, num_classes, (len(wrong),), generator=random)
+    noisy = labels.clone()
+    noisy[wrong] = (labels[wrong] + shifts) % num_classes
+    return noisy

@@ -1,0 +1,55 @@
+"""Drawings with axes, for TensorBoard. They need matplotlib, an extra; without it there are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlcli.functional.objectives import Objective
+
+
+def trajectory(objective: Objective, way: Tensor) -> dict[str, Tensor]:
+    """The points (T, D) of a way over the graph (D = 1) or the contour lines (D = 2) of a function.
+
+    Returns:
+        {"trajectory": picture (3, H, W) uint8}; nothing without matplotlib or for other dimensions.
+    """
+    figure = _figure()
+    if figure is None or objective.dimension > 2:
+        return {}
+    axes = figure.add_subplot()
+    way = way[way.isfinite().all(1)].clamp(3 * objective.low, 3 * objective.high)
+    grid = torch.linspace(
+        min(objective.low, *way.flatten().tolist()), max(objective.high, *way.flatten().tolist()), 200
+    )
+    if objective.dimension == 1:
+        axes.plot(grid, objective.function(grid.unsqueeze(1)), color="grey")
+        axes.plot(way[:, 0], objective.function(way), "o-", color="tab:red", markersize=3)
+    else:
+        second, first = torch.meshgrid(grid, grid, indexing="ij")
+        axes.contour(first, second, objective.function(torch.stack([first, second], -1)), 20, cmap="viridis")
+        axes.plot(way[:, 0], way[:, 1], "o-", color="tab:red", markersize=3)
+        axes.set_xlabel("x1")
+        axes.set_ylabel("x2")
+    return {"trajectory": _pixels(figure)}
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(5, 4), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _pixels(figure: Any) -> Tensor:
+    """A figure as a picture, (3, H, W) uint8."""
+    import numpy as np
+
+    figure.canvas.draw()
+    return torch.from_numpy(np.asarray(figure.canvas.buffer_rgba())[:, :, :3].copy()).permute(2, 0, 1)
