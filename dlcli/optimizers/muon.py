@@ -96,9 +96,10 @@ class Muon(Optimizer):
         parameter -= 0.2 * max(step.shape) ** 0.5 * self.lr * step.view_as(parameter)
 
     def fused_step(self, indices: list[int]) -> None:
-        matrices = [i for i in indices if id(self.parameters[i]) not in self.others]
-        super().fused_step(matrices)
-        self.batches.run([i for i in indices if id(self.parameters[i]) in self.others], self._kernel)
+        others = [i for i in indices if id(self.parameters[i]) in self.others]
+        super().fused_step([i for i in indices if id(self.parameters[i]) not in self.others])
+        if others:
+            self.batches.run(others, self._kernel)
 
     def _kernel(self, batch: Batch, gradients: list[Tensor]) -> None:
         adamw_kernel(batch, gradients, self.lr, self.betas, self.eps)
