@@ -41,6 +41,7 @@ class Regression(Task):
     """
 
     requires: ClassVar[tuple[str, ...]] = ("num_targets",)
+    calls_model_only: ClassVar[bool] = True
     metric_directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
 
     def __init__(self, *, loss: Literal["mse", "half_mse", "l1", "huber"], delta: PositiveFloat):
