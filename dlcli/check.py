@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import MinLen, Seed, accepts, describe, keys_of
+from dlcli.hyperparameters import MinLen, PositiveFloat, Seed, accepts, describe, keys_of
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
@@ -16,6 +16,8 @@ TOP_LEVEL: dict[str, Any] = {
     "seed": Seed,
     "run_dir": Annotated[str, MinLen(1)],
     "init_from": str | None,
+    "freeze": list[str],
+    "lr_factors": dict[str, PositiveFloat],
     "layers": Literal["torch", "scratch"],
 }
 

@@ -24,15 +24,16 @@ REDUCED: dict[str, dict[str, Any]] = {
     "densenet": {"depths": [2, 2], "growth": 4},
 }
 """What makes a large model small, so that arithmetic is quick; the model as configured is run on shapes alone."""
-SIDES = {"alexnet": 67, "nin": 67}
+SHAPES = {"alexnet": (67, 1), "nin": (67, 1), "torchvision": (32, 3)}
+"""Side and channels of pictures for models that do not take the usual ones, of 28 pixels in grey."""
 
 # The sizes that a model asks for -> a small DataSpec, a batch of inputs and the shape of the outputs.
 Example = tuple[DataSpec, Callable[[], Tensor], tuple[int, ...]]
 
 
-def images(side: int) -> Example:
-    spec = DataSpec(input_shape=(1, side, side), num_outputs=10, num_classes=10)
-    return spec, lambda: torch.rand(BATCH, 1, side, side), (BATCH, 10)
+def images(side: int, channels: int = 1) -> Example:
+    spec = DataSpec(input_shape=(channels, side, side), num_outputs=10, num_classes=10)
+    return spec, lambda: torch.rand(BATCH, channels, side, side), (BATCH, 10)
 
 
 TOKENS: Example = (
@@ -57,7 +58,7 @@ def example(config: Mapping[str, Any]) -> Example:
     sizes = frozenset(MODELS.signature(config["name"])) & frozenset(SIZES)
     if sizes not in EXAMPLES:
         raise ConfigError(f"no example of inputs for a model that needs {', '.join(sorted(sizes))}")
-    return images(SIDES[config["name"]]) if config["name"] in SIDES else EXAMPLES[sizes]
+    return images(*SHAPES[config["name"]]) if config["name"] in SHAPES else EXAMPLES[sizes]
 
 
 def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:

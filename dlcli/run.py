@@ -21,6 +21,7 @@ from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
+from dlcli.parameter_patterns import freeze, rate_factors
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
 from dlcli.run_records import write_json
@@ -73,6 +74,7 @@ class Run:
         MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
         runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
+        freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.true_parameters = self.data.true_parameters
@@ -150,6 +152,7 @@ class Run:
 
     def build_optimizer(self, network: nn.Module) -> Optimizer:
         optimizer: Optimizer = OPTIMIZERS.build(self.config["optimizer"], network.named_parameters())
+        optimizer.rate_factors = rate_factors(optimizer.names, self.config["lr_factors"])
         return optimizer
 
     def build_scheduler(self, total_steps: int, steps_per_epoch: int) -> Schedule:

@@ -17,11 +17,12 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dlcli.check import check
-from dlcli.config import Composed, compose, config_loader, first_line, size_problem
+from dlcli.config import Composed, compose, compose_choices, config_loader, first_line, size_problem
 from dlcli.errors import ConfigError, Interrupted, SweepError, suggestion
 from dlcli.interruption import Interruption
 from dlcli.processes import Child, Server
@@ -143,9 +144,10 @@ def compose_jobs(jobs: Sequence[Sequence[str]], directories: Sequence[Path]) -> 
     composed = []
     problems: Counter[str] = Counter()
     first: dict[str, int] = {}
+    tree_of = cache(compose_choices)
     for number, overrides in enumerate(jobs):
         try:
-            composed.append(compose(overrides, directories))
+            composed.append(compose(overrides, directories, tree_of=tree_of))
         except ConfigError as error:
             for problem in dict.fromkeys(error.problems):
                 problems[problem] += 1

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dlcli import checkpoint
 from dlcli.errors import ConfigError
@@ -26,11 +26,21 @@ def initialise_from(model: nn.Module, text: str, run_dir: Path) -> str:
     own = model.state_dict()
     fitting = {name: tensor for name, tensor in weights.items() if name in own and own[name].shape == tensor.shape}
     if not fitting:
-        raise ConfigError(f"init_from={text}: no tensor of run {directory.name} fits the model; use the same model")
+        raise ConfigError(
+            f"init_from={text}: no tensor of run {directory.name} fits the model: it holds the weights of another "
+            "network; use the model of that run"
+        )
     model.load_state_dict({**own, **fitting})
-    left = sorted(set(own) - set(fitting))
-    unused = sorted(set(weights) - set(fitting))
+    other = [n for n, tensor in weights.items() if n in own and own[n].shape != tensor.shape]
+    left = sorted(set(own) - set(fitting) - set(other))
+    unused = sorted(set(weights) - set(fitting) - set(other))
+    sizes = [f"{name} ({_size(weights[name])} there, {_size(own[name])} here)" for name in sorted(other)]
     parts = [f"init_from {directory.name}: {len(fitting)} of {len(own)} tensors loaded"]
+    parts += [f"of another size (fresh): {', '.join(sizes)}"] if other else []
     parts += [f"not loaded (fresh): {', '.join(left)}"] if left else []
     parts += [f"not used: {', '.join(unused)}"] if unused else []
     return "; ".join(parts)
+
+
+def _size(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "1"

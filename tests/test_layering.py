@@ -35,7 +35,7 @@ TIERS = (
     {"gradcheck"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},
-    {"weights"},
+    {"weights", "parameter_patterns"},
     {"config", "models", "data", "metrics", "optimizers", "schedulers"},
     {"tasks"},
     {"trainers"},

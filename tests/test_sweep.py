@@ -16,7 +16,7 @@ import pytest
 
 from dlcli import sweep
 from dlcli.__main__ import run
-from dlcli.config import compose
+from dlcli.config import compose, compose_choices
 from dlcli.errors import ConfigError
 from dlcli.sweep_progress import SweepProgress, latest
 from dlcli.sweep_records import Group, Job, find_sweep, format_mean, read_job, results, update_job, write_sweep
@@ -567,3 +567,14 @@ def test_two_jobs_that_end_at_once_leave_one_for_one_slot(monkeypatch: pytest.Mo
     monkeypatch.setattr(jobs, "_settle", lambda *_: None, raising=False)
     jobs.launch(range(3), 2)
     assert started == [0, 1, 2]
+
+
+def test_jobs_that_make_the_same_choices_share_what_hydra_composes(monkeypatch):
+    """Each job equals what composing it alone gives, values with interpolations included."""
+    calls = []
+    monkeypatch.setattr(sweep, "compose_choices", lambda *given: calls.append(given) or compose_choices(*given))
+    jobs = sweep.expand(["model=mlp,linear", "data=digits", "seed=1,2", "optimizer.lr=0.1"], [])
+    composed = sweep.compose_jobs(jobs, [])
+    assert len(composed) == 4
+    assert len(calls) == 2
+    assert [job.config for job in composed] == [compose(job).config for job in jobs]

@@ -44,6 +44,7 @@ class Optimizer:
         self.names = [name for name, _ in named]
         self.parameters: list[Tensor] = [parameter for _, parameter in named]
         self.base_lr = self.lr = lr
+        self.rate_factors = [1.0] * len(self.parameters)  # of the parameters, on top of the rate
         self.weight_decay = [weight_decay if decay_biases or p.ndim >= 2 else 0.0 for p in self.parameters]
         self.fused = fused
         self.steps = 0
@@ -69,6 +70,14 @@ class Optimizer:
         """Move every parameter that has a gradient."""
         self.steps += 1
         indices = [i for i, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        lr = self.lr
+        for factor in dict.fromkeys(self.rate_factors):
+            self.lr = lr * factor
+            self._move([i for i in indices if self.rate_factors[i] == factor])
+        self.lr = lr
+
+    def _move(self, indices: list[int]) -> None:
+        """Move these parameters at the rate ``self.lr``."""
         if self.fused and indices:
             self.fused_step(indices)
             return

@@ -40,32 +40,34 @@ class Batches:
 
     def __init__(self, optimizer: Optimizer):
         self.optimizer = optimizer
-        self.indices: list[int] = []  # of the parameters that the batches below were built for
-        self.batches: list[Batch] = []
-        self.scattered: list[int] = []  # parameters with gaps in memory, such as slices, which no kernel can walk
+        self.built: dict[int, tuple[list[int], list[Batch], list[int]]] = {}  # first index -> what ``_build`` returned
 
     def run(self, indices: list[int], kernel: Callable[[Batch, list[Tensor]], None]) -> None:
         """Call ``kernel(batch, gradients)`` for each batch of the parameters with these indices."""
-        if indices != self.indices:
-            self._build(indices)
-        for batch in self.batches:
+        built = self.built.get(indices[0])
+        if built is None or built[0] != indices:
+            built = self.built[indices[0]] = self._build(indices)
+        _, batches, scattered = built
+        for batch in batches:
             kernel(batch, batch.gradients())
         optimizer = self.optimizer
-        for i in self.scattered:
+        for i in scattered:
             gradient = optimizer.parameters[i].grad
             assert gradient is not None
             optimizer.update(optimizer.parameters[i], gradient, optimizer.state[i], optimizer.weight_decay[i])
 
-    def _build(self, indices: list[int]) -> None:
+    def _build(self, indices: list[int]) -> tuple[list[int], list[Batch], list[int]]:
+        """The indices, their batches, and those of parameters with gaps in memory, which no kernel can walk."""
         parameters, decay, state = self.optimizer.parameters, self.optimizer.weight_decay, self.optimizer.state
-        self.indices, self.scattered = indices, []
+        scattered = []
         alike: dict[tuple[torch.device, torch.dtype, float], list[int]] = {}
         for i in indices:
             if torch.empty_like(parameters[i]).stride() != parameters[i].stride():
-                self.scattered.append(i)
+                scattered.append(i)
             else:
                 alike.setdefault((parameters[i].device, parameters[i].dtype, decay[i]), []).append(i)
-        self.batches = [
+        batches = [
             Batch([parameters[i] for i in group], [state[i] for i in group], weight_decay)
             for (_, _, weight_decay), group in alike.items()
         ]
+        return indices, batches, scattered

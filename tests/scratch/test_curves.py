@@ -84,6 +84,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("lenet", {"activation": "tanh", "pooling": "average"}),
     ("lenet", {"activation": "prelu"}),
     ("residual", {}),
+    ("resnet18_cifar", {"stages": [[1, 8], [1, 16]]}),
     ("rnn", {"hidden_size": 12}),
     ("gru", {"hidden_size": 12}),
     ("lstm", {"hidden_size": 12, "num_layers": 2, "dropout": 0.2, "embedding_size": 5}),
