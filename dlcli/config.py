@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -34,13 +34,28 @@ class Composed:
     problems: list[str] = field(default_factory=list)  # found on the way, for ``compose`` to report with the others
 
 
-def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_files: bool = False) -> Composed:
+def compose_choices(choices: tuple[str, ...], directories: tuple[Path, ...]) -> Any:
+    """What Hydra composes of the defaults and these choices (``group=name``), before any other value is changed."""
+    from hydra.types import RunMode
+
+    loader = config_loader(directories)
+    return loader.load_configuration("config", list(choices), run_mode=RunMode.RUN, from_shell=False)
+
+
+def compose(
+    overrides: Sequence[str],
+    directories: Iterable[Path] = (),
+    *,
+    list_files: bool = False,
+    tree_of: Callable[[tuple[str, ...], tuple[Path, ...]], Any] = compose_choices,
+) -> Composed:
     """Compose the defaults, the data's suggestions, the experiment and the overrides, and check the result.
 
     Args:
         overrides: Hydra overrides as typed, ``group=choice`` or ``group.key=value``.
         directories: people's own folders of YAML files, searched before ours.
         list_files: also find out which files were composed (takes Hydra as long again).
+        tree_of: ``compose_choices``, which a sweep calls once for all jobs that make the same choices.
 
     Raises:
         ConfigError: everything that is wrong, one line each.
@@ -61,18 +76,33 @@ def compose(overrides: Sequence[str], directories: Iterable[Path] = (), *, list_
     if problems:
         # Report what is wrong with the options too, as far as the rest can be composed.
         try:
-            composed = _compose_with_hydra(prepared, directories, list_files)
+            composed = _compose_with_hydra(prepared, directories, list_files, tree_of)
             problems += [*composed.problems, *check(composed.config, composed.choices, directories)]
         except ConfigError as error:
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
-    composed = _compose_with_hydra(prepared, directories, list_files)
-    composed = _inspected(composed, prepared, directories, list_files)
+    chosen = [*_suggested_by_model(prepared, directories), *prepared]
+    composed = _compose_with_hydra(chosen, directories, list_files, tree_of)
+    composed = _inspected(composed, chosen, directories, list_files, tree_of)
     problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
     problems += _without_unused_groups(composed, prepared)
     if problems:
         raise ConfigError(problems)
     return composed
+
+
+def _suggested_by_model(overrides: Sequence[str], directories: list[Path]) -> list[str]:
+    """The choices that a model's file suggests, if somebody named the model itself, of the groups that nobody named.
+
+    What data suggest is made for the models that people try on them first; an experiment fixes everything.
+    """
+    typed = dict(text.split("=", 1) for text in overrides if "=" in text)
+    if "model" not in typed or "experiment" in typed:
+        return []
+    entry = catalogue.entries("model", directories).get(typed["model"])
+    if entry is None:  # reported by others
+        return []
+    return [choice for choice in entry.suggests if choice.partition("=")[0] not in typed]
 
 
 def _without_unused_groups(composed: Composed, overrides: Sequence[str]) -> list[str]:
@@ -91,7 +121,9 @@ def _without_unused_groups(composed: Composed, overrides: Sequence[str]) -> list
     return problems
 
 
-def _inspected(composed: Composed, overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+def _inspected(
+    composed: Composed, overrides: list[str], directories: list[Path], list_files: bool, tree_of: Callable[..., Any]
+) -> Composed:
     """With what people's own data ask for: choices in front of what anybody named, and options found out.
 
     Raises:
@@ -116,7 +148,7 @@ def _inspected(composed: Composed, overrides: list[str], directories: list[Path]
             raise ConfigError(problems) from None
         raise
     front = [f"{group}={choice}" for group, choice in found.choices.items() if group not in named]
-    composed = _compose_with_hydra([*front, *overrides], directories, list_files)
+    composed = _compose_with_hydra([*front, *overrides], directories, list_files, tree_of)
     composed.config["data"].update(found.options)
     return composed
 
@@ -248,16 +280,24 @@ def _named_groups(overrides: list[str], directories: list[Path]) -> set[str]:
     return {key.partition("@")[0] for key in defaults.overrides.override_choices}
 
 
-def _compose_with_hydra(overrides: list[str], directories: list[Path], list_files: bool) -> Composed:
+def _compose_with_hydra(
+    overrides: list[str], directories: list[Path], list_files: bool, tree_of: Callable[..., Any]
+) -> Composed:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    loader = config_loader(directories)
+    named = tuple(text for text in overrides if text.partition("=")[0] in GROUPS)
+    values = [text for text in overrides if text not in named]
     try:
-        tree = loader.load_configuration("config", overrides, run_mode=RunMode.RUN, from_shell=False)
+        tree = copy.deepcopy(tree_of(named, tuple(directories)))
+        for value in OverridesParser.create().parse_overrides(values):  # all of them begin with ++
+            OmegaConf.update(tree, value.key_or_group, value.value(), merge=True, force_add=True)
         problems = _hydra_problems(tree.hydra, directories) if directories else []
         choices = {key: value for key, value in tree.hydra.runtime.choices.items() if not key.startswith("hydra/")}
-        defaults = loader.compute_defaults_list("config", overrides, RunMode.RUN).defaults if list_files else []
+        defaults = []
+        if list_files:
+            defaults = config_loader(directories).compute_defaults_list("config", list(named), RunMode.RUN).defaults
         raw = OmegaConf.to_container(tree, resolve=False)
         assert isinstance(raw, dict)
         raw.pop("hydra")

@@ -124,21 +124,22 @@ class Group:
         hundred small ones. The values and the wishes of ``agree`` ride at the end of the first.
 
         Args:
-            parameters: with gradients, the same ones on every process.
+            parameters: with gradients, the same ones on every process; none if the gradients are sums already.
             values: scalars; returned as their sums.
         """
         names = list(values)
         riders = [*(values[name].detach().reshape(1) for name in names), self._riding]
-        vectors = []
-        for index, gradients in enumerate(buckets([p.grad for p in parameters if p.grad is not None])):
+        vectors: list[tuple[list[Tensor], Tensor]] = []
+        for gradients in list(buckets([p.grad for p in parameters if p.grad is not None])) or [[]]:
             pieces = [gradient.reshape(-1) for gradient in gradients]
-            if index == 0:
-                pieces += [rider.to(self.device, pieces[0].dtype) for rider in riders]
+            if not vectors:
+                kind = pieces[0].dtype if pieces else torch.float32
+                pieces += [rider.to(self.device, kind) for rider in riders]
             vectors.append((gradients, torch.cat(pieces)))
         with self._reporting_losses():
             for work in [distributed.all_reduce(vector, async_op=True) for _, vector in vectors]:
                 work.wait()
-        for gradients, vector in vectors:
+        for gradients, vector in vectors if parameters else []:
             sizes = [gradient.numel() for gradient in gradients]
             summed = torch.split(vector[: sum(sizes)], sizes)
             torch._foreach_copy_(gradients, [s.view_as(g) for s, g in zip(summed, gradients, strict=True)])

@@ -17,11 +17,12 @@ import signal
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dlcli.check import check
-from dlcli.config import Composed, compose, config_loader, first_line, size_problem
+from dlcli.config import Composed, compose, compose_choices, config_loader, first_line, size_problem
 from dlcli.errors import ConfigError, Interrupted, SweepError, suggestion
 from dlcli.interruption import Interruption
 from dlcli.processes import Child, Server
@@ -32,6 +33,7 @@ from dlcli.sweep_progress import SweepProgress
 from dlcli.sweep_records import JOBS, WAITING, Results, read_job, results, update_job, write_sweep
 
 MAX_JOBS = 10_000
+UNREADABLE = "these values cannot be counted; write choice(…) of plain values, or range(…) of numbers"
 LOOK_SECONDS = 0.02
 MEMORY_OF_A_JOB = 2**30  # bytes that a job is expected to need, for how many run at a time unless the user says
 LAUNCHERS = {
@@ -86,6 +88,7 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import RangeSweep
+    from hydra.errors import HydraException
 
     parser = OverridesParser.create(config_loader=config_loader(directories))
     choices: dict[str, list[str]] = {}
@@ -97,8 +100,11 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
             continue
         try:
             (override,) = parser.parse_overrides([text])
-        except Exception:
+        except HydraException:
             choices[text] = [text]  # composing it reports what is wrong
+            continue
+        except Exception:  # the grammar's functions fail in ways of their own
+            problems.append(f"'{text}': {UNREADABLE}")
             continue
         if not override.is_sweep_override():
             choices[override.key_or_group] = [text]
@@ -111,8 +117,8 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
                 continue
             try:
                 values = list(itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1))
-            except Exception as error:
-                problems.append(f"'{text}': {first_line(error)}")
+            except Exception:
+                problems.append(f"'{text}': {UNREADABLE}")
                 continue
             if not values:
                 problems.append(f"'{text}' stands for no value")
@@ -138,9 +144,10 @@ def compose_jobs(jobs: Sequence[Sequence[str]], directories: Sequence[Path]) -> 
     composed = []
     problems: Counter[str] = Counter()
     first: dict[str, int] = {}
+    tree_of = cache(compose_choices)
     for number, overrides in enumerate(jobs):
         try:
-            composed.append(compose(overrides, directories))
+            composed.append(compose(overrides, directories, tree_of=tree_of))
         except ConfigError as error:
             for problem in dict.fromkeys(error.problems):
                 problems[problem] += 1

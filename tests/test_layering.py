@@ -20,7 +20,17 @@ PACKAGE = ROOT / "dlcli"
 TIERS = (
     {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
-    {"check", "experiments", "inspection", "plugins", "run_records", "distributed", "layers", "scratch"},
+    {
+        "check",
+        "experiments",
+        "inspection",
+        "plugins",
+        "run_records",
+        "distributed",
+        "data_parallel",
+        "layers",
+        "scratch",
+    },
     {"model_examples"},
     {"gradcheck"},
     {"sweep_records"},

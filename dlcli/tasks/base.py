@@ -57,6 +57,8 @@ class Task:
         requires: sizes of DataSpec that the data must define.
         metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
         trains: the networks that have an optimizer each: the model, or named children of it.
+        calls_model_only: every parameter is reached by calling ``networks["model"](…)`` once per loss, never a part of
+            the model, so that several processes may add up gradients while they are computed.
 
     A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
     are in its YAML under ``sample``; it yields pieces of text as they come. A task that can predict has
@@ -66,6 +68,7 @@ class Task:
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
     trains: ClassVar[tuple[str, ...]] = ("model",)
+    calls_model_only: ClassVar[bool] = False
     class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
     target_scale: TargetScale | None = None  # how the data have changed the targets; set once
     true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once

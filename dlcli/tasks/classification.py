@@ -47,6 +47,7 @@ class Classification(Task):
     """
 
     requires: ClassVar[tuple[str, ...]] = ("num_classes",)
+    calls_model_only: ClassVar[bool] = True
     metric_directions = {"loss": "min", "accuracy": "max", "top_k_accuracy": "max"}
 
     def __init__(

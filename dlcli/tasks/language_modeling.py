@@ -47,6 +47,7 @@ class LanguageModeling(Task):
     """
 
     requires: ClassVar[tuple[str, ...]] = ("vocab_size",)
+    calls_model_only: ClassVar[bool] = True
     metric_directions = {"loss": "min", "perplexity": "min", "bits_per_character": "min", "accuracy": "max"}
 
     def __init__(self, *, carry_state: bool, sample: dict[str, Any]):

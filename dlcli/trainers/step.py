@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from dlcli import runtime
+from dlcli.data_parallel import Overlapped
 from dlcli.distributed import Group
 from dlcli.errors import NonFiniteError
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Loss, PerExample, Task
+
+OVERLAPPING = ("cuda",)
+"""Devices on which gradients travel while others are still computed. A CPU that sends them does not compute them."""
 
 
 class StepResult(NamedTuple):
@@ -72,6 +77,11 @@ class Stepper:
         callables = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
         callables["model"] = model
         self.networks: dict[str, Any] = {n: torch.compile(m) if compile else m for n, m in callables.items()}
+        self.training_networks = self.networks
+        self.overlapped: Overlapped | None = None
+        if group is not None and task.calls_model_only and device.type in OVERLAPPING:
+            self.overlapped = Overlapped(self.networks["model"])
+            self.training_networks = {"model": self.overlapped}
         self.averaged = copy.deepcopy(model).requires_grad_(False) if ema_decay is not None else None
         self.autocast = runtime.autocast(precision, device)
         self.scaler = {"scale": 2.0**16, "good_steps": 0} if precision == "fp16" else None
@@ -108,18 +118,19 @@ class Stepper:
         for position, batch in enumerate(batches):
             if carry is not None:
                 batch = batch._replace(carry=carry)
-            losses = self.task.training_step(self.networks, batch)
+            losses = self.task.training_step(self.training_networks, batch)
             last = position == len(batches) - 1
             weight = (1.0 if shares is None else shares[position]) / len(batches)
-            while (loss := self._next(losses)) is not None:
-                if position == 0:
-                    self.optimizers[loss.network].zero_grad()
-                self._backward(loss.value * weight if weight != 1 else loss.value)
-                self._collect(values, loss, weight)
-                carry = loss.carry
-                if not last:
-                    break
-                skipped |= not self._apply(loss.network, values, measure)
+            with contextlib.nullcontext() if last or self.overlapped is None else self.overlapped.no_sync():
+                while (loss := self._next(losses)) is not None:
+                    if position == 0:
+                        self.optimizers[loss.network].zero_grad()
+                    self._backward(loss.value * weight if weight != 1 else loss.value)
+                    self._collect(values, loss, weight)
+                    carry = loss.carry
+                    if not last:
+                        break
+                    skipped |= not self._apply(loss.network, values, measure)
         self.step_count += 1
         if self.averaged is not None and not skipped:
             self._average()
@@ -166,7 +177,7 @@ class Stepper:
         parameters = [parameter for parameter in parameters if parameter.grad is not None]
         if self.group is not None:
             mine = {name: value for name, value in values.items() if name not in self.summed}
-            values.update(self.group.sum_gradients(parameters, mine))
+            values.update(self.group.sum_gradients([] if self.overlapped is not None else parameters, mine))
             self.summed |= set(values)
         if self.scaler is not None:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self.scaler["scale"])

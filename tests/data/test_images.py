@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import importlib.machinery
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from dlcli.data import mnist
+from dlcli.data import digits, mnist
 from dlcli.data.digits import Digits
 from dlcli.data.idx import read_idx
 from dlcli.data.images import ImageData, pixel_statistics
@@ -221,6 +225,47 @@ def test_digits_come_with_the_classes_in_equal_shares():
     assert float(batch.images.max()) == 1
     assert data.source == "packaged"
     assert torch.equal(Digits(**DIGITS).tensors["test"][1], data.tensors["test"][1])
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    pixels, labels = digits.read()
+    expected = load_digits()
+    assert np.array_equal(pixels.reshape(-1, 8, 8), expected.images)
+    assert np.array_equal(labels, expected.target)
+
+
+def test_digits_need_no_import_of_scikit_learn():
+    code = "import sys; from dlcli.data import digits; digits.read(); assert 'sklearn' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"digits.csv.gz: cannot be read \(.*; install scikit-learn again"),
+        (b"no gzip", r"digits.csv.gz: cannot be read \(.*; install scikit-learn again"),
+        (gzip.compress(b"1,2,3"), "digits.csv.gz: not the digits that are known"),
+        (gzip.compress(bytes(10**7)), "digits.csv.gz: not the digits that are known"),
+    ],
+    ids=["missing", "no gzip", "other digits", "much larger"],
+)
+def test_other_digits_are_refused(tmp_path, monkeypatch, content, message):
+    (tmp_path / "sklearn" / "datasets" / "data").mkdir(parents=True)
+    (tmp_path / "sklearn" / "__init__.py").touch()
+    if content is not None:
+        (tmp_path / "sklearn" / "datasets" / "data" / "digits.csv.gz").write_bytes(content)
+    spec = importlib.machinery.PathFinder.find_spec("sklearn", [str(tmp_path)])
+    monkeypatch.setattr(digits.importlib.util, "find_spec", lambda _: spec)
+    with pytest.raises(DataError, match=message):
+        digits.read()
+
+
+def test_digits_need_scikit_learn(monkeypatch):
+    monkeypatch.setattr(digits.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match="scikit-learn is not installed.*pip install scikit-learn"):
+        digits.read()
 
 
 def test_digits_need_something_to_train_on():
