@@ -64,7 +64,7 @@ def call(
     return done, (checkout / "calls").read_text().splitlines()
 
 
-INSTALL = "python -m uv pip install --python .venv/bin/python --editable ."
+INSTALL = "python -m uv pip install --compile-bytecode --python .venv/bin/python --editable ."
 TRAIN = "dlcli train model=lstm data=shakespeare"
 SAMPLE = "dlcli sample runs/one length=400"
 
@@ -123,7 +123,7 @@ def test_bench_has_an_environment_of_its_own_and_the_folder_of_the_caller(checko
     shutil.copytree(checkout / ".venv", checkout / ".bench-venv")
     done, calls = call(checkout, "scripts/bench", "--quick", "4", CALLS=str(checkout / "calls"), PYTHONPATH="")
     assert (done.returncode, done.stderr) == (0, "")
-    install = "python -m uv pip install --python .bench-venv/bin/python --editable .[bench]"
+    install = "python -m uv pip install --compile-bytecode --python .bench-venv/bin/python --editable .[bench]"
     assert calls == [install, f"python -m benchmarks --quick 4 in / with {checkout}/scripts"]
     assert len(call(checkout, "scripts/bench", CALLS=str(checkout / "calls"))[1]) == 1  # nothing is installed twice
 
