@@ -79,6 +79,11 @@ def fetch(file: RemoteFile) -> tuple[Path, str]:
             return mirrored, "mirror"
         if found is not None:
             log.warning("%s: ignored (SHA-256 %s…, expected %s…)", mirrored, found[:12], file.sha256[:12])
+    if not file.addresses:
+        raise DataError(
+            f"{file.path} is not published by anybody in this form; set DLCLI_DATA_MIRROR to a folder that holds it "
+            f"with SHA-256 {file.sha256}"
+        )
     return _download_once(file), "upstream"
 
 
@@ -86,6 +91,19 @@ def fetch_all(name: str) -> tuple[list[Path], str]:
     """Verified copies of every file of a data set of ``sources.SOURCES``, and where they came from."""
     paths, sources = zip(*[fetch(file) for file in SOURCES[name].files], strict=True)
     return list(paths), "upstream" if "upstream" in sources else "mirror"
+
+
+def fetch_folder(name: str) -> tuple[Path, str]:
+    """The folder that holds the verified files of a data set as ``sources.SOURCES`` lays them out, and their source.
+
+    Raises:
+        DataError: as ``fetch``; or some files are in the cache, and others in the mirror.
+    """
+    paths, source = fetch_all(name)
+    tops = {path.parents[file.path.count("/")] for path, file in zip(paths, SOURCES[name].files, strict=True)}
+    if len(tops) > 1:
+        raise DataError(f"{name}: its files are spread over {' and '.join(sorted(map(str, tops)))}; put them into one")
+    return tops.pop() / SOURCES[name].files[0].path.partition("/")[0], source
 
 
 def _download_once(file: RemoteFile) -> Path:
