@@ -122,13 +122,18 @@ def _check_size(file: Path, text: str) -> None:
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice of a group: its name as typed, its file, and what the comment at the file's top says."""
+    """One choice of a group: its name as typed, its file, and what the comment at the file's top says.
+
+    ``suggests``: choices of other groups, such as "optimizer=adamw", that hold when a person names this model and
+    nothing for that group.
+    """
 
     group: str
     name: str
     file: Path
     description: str
     source: str
+    suggests: tuple[str, ...] = ()
 
     def content(self) -> dict[str, Any]:
         """The file's keys and values, without its defaults list."""
@@ -161,5 +166,6 @@ def entries(group: str, directories: Iterable[Path] = ()) -> dict[str, Entry]:
             if name not in found:
                 lines = header(file)
                 source = next((line[7:].strip() for line in lines if line.startswith("Source:")), "")
-                found[name] = Entry(group, name, file, lines[0] if lines else "", source)
+                suggests = next((line[9:].split() for line in lines if line.startswith("Suggests:")), [])
+                found[name] = Entry(group, name, file, lines[0] if lines else "", source, tuple(suggests))
     return dict(sorted(found.items()))

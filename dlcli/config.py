@@ -81,13 +81,28 @@ def compose(
         except ConfigError as error:
             problems += error.problems
         raise ConfigError(dict.fromkeys(problems))
-    composed = _compose_with_hydra(prepared, directories, list_files, tree_of)
-    composed = _inspected(composed, prepared, directories, list_files, tree_of)
+    chosen = [*_suggested_by_model(prepared, directories), *prepared]
+    composed = _compose_with_hydra(chosen, directories, list_files, tree_of)
+    composed = _inspected(composed, chosen, directories, list_files, tree_of)
     problems = [*composed.problems, *check(composed.config, composed.choices, directories)]
     problems += _without_unused_groups(composed, prepared)
     if problems:
         raise ConfigError(problems)
     return composed
+
+
+def _suggested_by_model(overrides: Sequence[str], directories: list[Path]) -> list[str]:
+    """The choices that a model's file suggests, if somebody named the model itself, of the groups that nobody named.
+
+    What data suggest is made for the models that people try on them first; an experiment fixes everything.
+    """
+    typed = dict(text.split("=", 1) for text in overrides if "=" in text)
+    if "model" not in typed or "experiment" in typed:
+        return []
+    entry = catalogue.entries("model", directories).get(typed["model"])
+    if entry is None:  # reported by others
+        return []
+    return [choice for choice in entry.suggests if choice.partition("=")[0] not in typed]
 
 
 def _without_unused_groups(composed: Composed, overrides: Sequence[str]) -> list[str]:

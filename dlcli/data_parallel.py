@@ -20,9 +20,8 @@ class Overlapped(DistributedDataParallel):
     """
 
     def __init__(self, model: nn.Module):
-        # Its warning says that looking for parameters without a gradient takes time where all have one. It may: whether
-        # a model uses all of its parameters in every step is nobody's promise.
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
+        # Whether every parameter has a gradient in every step is nobody's promise, so the wrapper has to look (and says
+        # once, from C++, that this takes time).
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of later versions: another name for broadcast_buffers
             super().__init__(model, broadcast_buffers=False, find_unused_parameters=True)

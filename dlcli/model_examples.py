@@ -24,9 +24,6 @@ REDUCED: dict[str, dict[str, Any]] = {
     "densenet": {"depths": [2, 2], "growth": 4},
 }
 """What makes a large model small, so that arithmetic is quick; the model as configured is run on shapes alone."""
-SHAPES = {"alexnet": (67, 1), "nin": (67, 1), "torchvision": (32, 3)}
-"""Side and channels of pictures for models that do not take the usual ones, of 28 pixels in grey."""
-
 # The sizes that a model asks for -> a small DataSpec, a batch of inputs and the shape of the outputs.
 Example = tuple[DataSpec, Callable[[], Tensor], tuple[int, ...]]
 
@@ -36,6 +33,11 @@ def images(side: int, channels: int = 1) -> Example:
     return spec, lambda: torch.rand(BATCH, channels, side, side), (BATCH, 10)
 
 
+def reconstructed(side: int = 28) -> Example:
+    """Pictures that come back with their shape."""
+    return *images(side)[:2], (BATCH, 1, side, side)
+
+
 TOKENS: Example = (
     DataSpec(vocab_size=VOCABULARY, sequence_length=LENGTH),
     lambda: torch.randint(VOCABULARY, (BATCH, LENGTH)),
@@ -43,10 +45,18 @@ TOKENS: Example = (
 )
 EXAMPLES: dict[frozenset[str], Example] = {
     frozenset({"input_shape", "num_outputs"}): images(28),
-    frozenset({"input_shape"}): (DataSpec(input_shape=(2,)), lambda: torch.zeros(BATCH, 2), (BATCH, 2)),
+    frozenset({"input_shape"}): reconstructed(),
     frozenset({"vocab_size"}): TOKENS,
     frozenset({"vocab_size", "sequence_length"}): TOKENS,
 }
+OWN: dict[str, Example] = {
+    "alexnet": images(67),
+    "nin": images(67),
+    "torchvision": images(32, channels=3),
+    "point": (DataSpec(input_shape=(2,)), lambda: torch.zeros(BATCH, 2), (BATCH, 2)),
+    "cross_correlation": (*images(8)[:2], (BATCH, 8 * 7)),
+}
+"""Of models that do not take the usual inputs, or give other outputs."""
 
 
 def example(config: Mapping[str, Any]) -> Example:
@@ -56,9 +66,9 @@ def example(config: Mapping[str, Any]) -> Example:
         ConfigError: there is none for the sizes that the model needs.
     """
     sizes = frozenset(MODELS.signature(config["name"])) & frozenset(SIZES)
-    if sizes not in EXAMPLES:
+    if config["name"] not in OWN and sizes not in EXAMPLES:
         raise ConfigError(f"no example of inputs for a model that needs {', '.join(sorted(sizes))}")
-    return images(*SHAPES[config["name"]]) if config["name"] in SHAPES else EXAMPLES[sizes]
+    return OWN.get(config["name"]) or EXAMPLES[sizes]
 
 
 def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:

@@ -33,6 +33,7 @@ from dlcli.sweep_progress import SweepProgress
 from dlcli.sweep_records import JOBS, WAITING, Results, read_job, results, update_job, write_sweep
 
 MAX_JOBS = 10_000
+UNREADABLE = "these values cannot be counted; write choice(…) of plain values, or range(…) of numbers"
 LOOK_SECONDS = 0.02
 MEMORY_OF_A_JOB = 2**30  # bytes that a job is expected to need, for how many run at a time unless the user says
 LAUNCHERS = {
@@ -87,6 +88,7 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import RangeSweep
+    from hydra.errors import HydraException
 
     parser = OverridesParser.create(config_loader=config_loader(directories))
     choices: dict[str, list[str]] = {}
@@ -98,8 +100,11 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
             continue
         try:
             (override,) = parser.parse_overrides([text])
-        except Exception:
+        except HydraException:
             choices[text] = [text]  # composing it reports what is wrong
+            continue
+        except Exception:  # the grammar's functions fail in ways of their own
+            problems.append(f"'{text}': {UNREADABLE}")
             continue
         if not override.is_sweep_override():
             choices[override.key_or_group] = [text]
@@ -112,8 +117,8 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
                 continue
             try:
                 values = list(itertools.islice(override.sweep_string_iterator(), MAX_JOBS + 1))
-            except Exception as error:
-                problems.append(f"'{text}': {first_line(error)}")
+            except Exception:
+                problems.append(f"'{text}': {UNREADABLE}")
                 continue
             if not values:
                 problems.append(f"'{text}' stands for no value")

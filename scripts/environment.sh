@@ -39,7 +39,7 @@ environment() {
     done
     echo "Installing dlcli and what it needs into $folder; PyTorch is large, the first time takes minutes"
     python -m uv --version >/dev/null 2>&1 || python -m pip install --quiet --disable-pip-version-check uv || true
-    python -m uv pip install --python "$folder/bin/python" --editable ".${extra:+[$extra]}" ||
+    python -m uv pip install --compile-bytecode --python "$folder/bin/python" --editable ".${extra:+[$extra]}" ||
         python -m pip install --disable-pip-version-check --editable ".${extra:+[$extra]}"
     install_key "$folder" >"$folder/.installed-$extra"
 }

@@ -88,6 +88,17 @@ def test_what_the_data_suggest_composes(tmp_path: Path, data: str) -> None:
     assert composed.choices["data"] == data
 
 
+SUGGESTING = {name: entry for name, entry in catalogue.entries("model").items() if entry.suggests}
+
+
+@pytest.mark.parametrize("model", SUGGESTING)
+def test_what_a_model_suggests_are_choices(model: str) -> None:
+    for choice in SUGGESTING[model].suggests:
+        group, _, name = choice.partition("=")
+        assert group in ("optimizer", "scheduler", "trainer")
+        assert name in catalogue.entries(group)
+
+
 def test_every_option_of_a_file_with_a_default_that_is_not_obvious_is_explained() -> None:
     """Of all options, most carry a comment: the YAML files are the reference manual."""
     options = comments = 0

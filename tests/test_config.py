@@ -33,6 +33,24 @@ def test_what_the_user_names_wins_over_what_the_data_suggest() -> None:
     assert composed.config["scheduler"]["name"] == "constant"
 
 
+@pytest.mark.parametrize(
+    ("overrides", "optimizer"),
+    [
+        (["data=shakespeare"], "adam_text"),
+        (["data=shakespeare", "model=lstm"], "adam_text"),
+        (["data=shakespeare", "model=gpt"], "adamw"),  # the data's suggestion is made for the data's model
+        (["model=gpt_nano", "data=text", "data.path=book.txt"], "adamw"),
+        (["model=gpt", "optimizer.lr=1e-2"], "adamw"),
+        (["model=gpt", "optimizer=sgd"], "sgd"),
+        (["experiment=shakespeare_lstm_best", "model=gpt"], "adam_text"),
+    ],
+)
+def test_a_model_that_somebody_names_suggests_what_nobody_names(overrides: list[str], optimizer: str) -> None:
+    composed = compose(overrides)
+    assert composed.choices["optimizer"] == optimizer
+    assert composed.choices["scheduler"] == "one_cycle"
+
+
 def test_the_order_of_overrides_does_not_matter() -> None:
     assert compose(["model=gru", "data=shakespeare"]).config == compose(["data=shakespeare", "model=gru"]).config
 

@@ -122,12 +122,55 @@ def test_glob_finds_people_s_own_entries(plugin):
         (["seed=shuffle(range(0,1000000000))"], "a sweep of more than 10,000 jobs"),
         (["seed=range(100001)"], "a sweep of more than 10,000 jobs"),
         (["seed=range(1000000000)", "optimizer.lr=range(1000000000)"], "a sweep of more than 10,000 jobs"),
+        (["seed=range(1e12)"], "a sweep of more than 10,000 jobs"),
+        (["seed=sort(range(1e12))"], "a sweep of more than 10,000 jobs"),
+        (["optimizer.lr=range(0,1,1e-300)"], "a sweep of more than 10,000 jobs"),
+        (["seed=range(-1e308,1e308)"], "a sweep of more than 10,000 jobs"),
+        (["seed=range(inf)"], "a sweep of more than 10,000 jobs"),
+        (["seed=range(nan,3)"], r"'seed=range\(nan,3\)': these values cannot be counted; write choice"),
+        (["seed=choice(choice(1,2),3)"], r"'seed=choice\(choice\(1,2\),3\)': these values cannot be counted"),
+        (["seed=range(1,2),range(3,4)"], "these values cannot be counted"),
+        (["optimizer.lr=tag(x,interval(0,1))"], "has no countable values"),
+        (
+            ["seed=" + ",".join(map(str, range(1_000_000)))],
+            "an override of 6,888,894 characters; expected at most 2,000",
+        ),
+        (["seed=" + "choice(" * 500 + "1" + ")" * 500], "an override of 4,006 characters; expected at most 2,000"),
         (["model=glob(zzz*)"], "stands for no value"),
+        (["model=glob(/etc/*)"], "stands for no value"),
+        (["model=glob(../../*)"], "stands for no value"),
+        (["model=glob(" + "*" * 60 + "a)"], "stands for no value"),
     ],
 )
 def test_what_has_no_countable_values(overrides, message):
     with pytest.raises(ConfigError, match=message):
         sweep.expand(overrides, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=choice(1,2", "cannot read 'seed=choice(1,2'"),
+        ("seed=choice(1,2))", "cannot read 'seed=choice(1,2))'"),
+        ("seed=[1,2", "cannot read 'seed=[1,2'"),
+        ("seed=choice()", "cannot read 'seed=choice()'"),
+        ("seed=1\n,2", "cannot read 'seed=1\\n,2'"),
+        ("seed=1,\x07", "cannot read 'seed=1,\\x07'"),
+        ("seed=sort(1,a,b)", "cannot read 'seed=sort(1,a,b)'"),
+        ("model=../../../etc/passwd,mlp", "no model '../../../etc/passwd'"),
+        ("seed=${oc.env:HOME},1", "resolvers are not allowed in a configuration that is saved"),
+        ("seed=choice(${oc.env:HOME},2)", "resolvers are not allowed in a configuration that is saved"),
+        ("seed=${hydra:job.num},1", "resolvers are not allowed"),
+        ("optimizer.lr=choice({_target_:os.system,x:1},1)", "expected a number greater than 0"),
+        ("optimizer={lr:0.1},adam", "expected the name of one optimizer"),
+        ("optimizer.lr=1e400,2", "optimizer.lr=inf: expected a number greater than 0"),
+    ],
+)
+def test_hostile_values_are_one_line_each(override, message):
+    with pytest.raises(ConfigError) as caught:
+        sweep.plan(["data=digits", override], [])
+    assert any(message in problem for problem in caught.value.problems)
+    assert all("\n" not in problem and len(problem) < 300 for problem in caught.value.problems)
 
 
 # ---------------------------------------------------------------------- before anything starts

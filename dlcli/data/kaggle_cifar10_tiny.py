@@ -23,7 +23,7 @@ class KaggleCifar10Tiny(ImageFolder):
     What the competition tests is pictures without labels: ``dlcli predict`` writes a file to submit for them.
     """
 
-    splits: ClassVar[tuple[str, ...]] = ("train", "val")
+    splits = ("train", "val")
     identity: ClassVar[str] = "id"
     submission: ClassVar[Mapping[str, str]] = {"label": "label"}
 

@@ -256,6 +256,7 @@ SOURCES: dict[str, Dataset] = {
             ),
         ),
     ),
+    "edges": Dataset("one picture of a vertical bar and its edges", "", "none needed"),
     "rows": Dataset("a few rows that stand in the configuration", "", "none needed"),
     "polynomial": Dataset("a cubic function of one number plus noise, generated", "", "none needed"),
     "objective": Dataset("no data: a function to minimise", "", "none needed"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlcli.errors import ConfigError
+from dlcli.functional.attention import attention
 from dlcli.hyperparameters import Count, Probability
 from dlcli.registry import MODELS
 
@@ -44,9 +45,7 @@ class CausalSelfAttention(nn.Module):
                 shape = (length, key.shape[2])
                 mask = torch.ones(shape, dtype=torch.bool, device=key.device).tril(shape[1] - length)  # (T, P + T)
         dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=past is None
-        )  # (B, N, T, D)
+        mixed = attention(query, key, value, mask=mask, dropout=dropout, causal=past is None)  # (B, N, T, D)
         return self.projection(mixed.transpose(1, 2).reshape(batch_size, length, hidden_size)), key, value
 
 
@@ -178,14 +177,14 @@ class GPT(nn.Module):
             self._check_room(position + 1)
             hidden = self.embedding.weight[tokens] + self.position_embedding.weight[position]  # (B, C)
             for block, keys, values in zip(self.blocks, room[::2], room[1::2], strict=True):
-                attention: Any = block.attention
-                heads = _linear(_norm(hidden, block.attention_norm), attention.query_key_value)  # (B, 3 C)
+                layer: Any = block.attention
+                heads = _linear(_norm(hidden, block.attention_norm), layer.query_key_value)  # (B, 3 C)
                 query, key, value = heads.view(batch_size, 3, self.num_heads, 1, -1).unbind(1)  # each (B, N, 1, D)
                 keys[:, :, position : position + 1] = key
                 values[:, :, position : position + 1] = value
                 seen = slice(0, position + 1)
-                mixed = F.scaled_dot_product_attention(query, keys[:, :, seen], values[:, :, seen])  # (B, N, 1, D)
-                hidden = hidden + _linear(mixed.flatten(1), attention.projection)
+                mixed = attention(query, keys[:, :, seen], values[:, :, seen])  # (B, N, 1, D)
+                hidden = hidden + _linear(mixed.flatten(1), layer.projection)
                 expanded = F.gelu(_linear(_norm(hidden, block.mlp_norm), block.expansion), approximate="tanh")
                 hidden = hidden + _linear(expanded, block.contraction)
             position += 1

@@ -5,11 +5,10 @@ Source: d2l 3.4 and 3.5 (errors of the estimated parameters), 3.7 (the norm of t
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 
-from dlcli.hyperparameters import PositiveFloat
 from dlcli.metrics.base import Mean, Metric
 from dlcli.registry import TASKS
 from dlcli.tasks.base import Networks
@@ -32,9 +31,6 @@ class LinearRegression(Regression):
         "r2": "max",
         "weight_penalty": "min",
     }
-
-    def __init__(self, *, loss: Literal["mse", "half_mse", "l1", "huber"], delta: PositiveFloat):
-        super().__init__(loss=loss, delta=delta)
 
     def metrics(self) -> dict[str, Metric]:
         parameters = {"weight_penalty": Mean()}

@@ -30,8 +30,10 @@ class Regression(Task):
 
     Model contract: ``model(features) -> (B, num_targets)``.
 
-    Losses, each the mean over all examples and outputs, where e = prediction - target:
+    Losses, each the mean over all examples and outputs (squared_error: the sum over the outputs), where
+    e = prediction - target:
     mse: e², with factor 1.
+    squared_error: e², summed over the outputs: for one output the same as mse.
     half_mse: e²/2, as d2l writes it: the same minimum, half the gradient.
     l1: |e|.
     huber: e²/2 where |e| is at most delta, else delta (|e| - delta/2).
@@ -44,7 +46,7 @@ class Regression(Task):
     calls_model_only: ClassVar[bool] = True
     metric_directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
 
-    def __init__(self, *, loss: Literal["mse", "half_mse", "l1", "huber"], delta: PositiveFloat):
+    def __init__(self, *, loss: Literal["mse", "squared_error", "half_mse", "l1", "huber"], delta: PositiveFloat):
         """
         Args:
             loss: what is minimised.
@@ -95,6 +97,8 @@ class Regression(Task):
     def _loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         if self.loss == "mse":
             return F.mse_loss(predictions, targets)
+        if self.loss == "squared_error":
+            return F.mse_loss(predictions, targets) * targets.shape[1]
         if self.loss == "half_mse":
             return F.mse_loss(predictions, targets) / 2
         if self.loss == "l1":

@@ -249,6 +249,7 @@ def test_digits_need_no_import_of_scikit_learn():
         (gzip.compress(b"1,2,3"), "digits.csv.gz: not the digits that are known"),
         (gzip.compress(bytes(10**7)), "digits.csv.gz: not the digits that are known"),
     ],
+    ids=["missing", "no gzip", "other digits", "much larger"],
 )
 def test_other_digits_are_refused(tmp_path, monkeypatch, content, message):
     (tmp_path / "sklearn" / "datasets" / "data").mkdir(parents=True)

@@ -287,7 +287,8 @@ def test_centered_rmsprop_survives_a_constant_gradient(fused: bool) -> None:
     assert weight.isfinite().all()
 
 
-RATES = {"sgd": 0.1, "adagrad": 0.5, "adadelta": 20.0, "rmsprop": 0.01, "adam": 0.05, "adamw": 0.05, "yogi": 0.05}
+RATES = {"sgd": 0.1, "adagrad": 0.5, "adadelta": 20.0, "rmsprop": 0.01}
+ADAPTIVE_RATE = 0.05
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
@@ -296,7 +297,7 @@ def test_minimises_a_quadratic(name: str, fused: bool) -> None:
     """sum(scale * (x - 3)^2) / 2 with scales from 0.5 to 5; one iterate in a small neighbourhood of the minimum."""
     x = nn.Parameter(torch.zeros(4, dtype=torch.float64))
     scales = torch.tensor([0.5, 1.0, 2.0, 5.0], dtype=torch.float64)
-    optimizer = build(name, [("x", x)], lr=RATES[name], fused=fused)
+    optimizer = build(name, [("x", x)], lr=RATES.get(name, ADAPTIVE_RATE), fused=fused)
     for _ in range(800):
         optimizer.zero_grad()
         (scales * (x - 3) ** 2 / 2).sum().backward()
@@ -304,7 +305,7 @@ def test_minimises_a_quadratic(name: str, fused: bool) -> None:
     assert (x - 3).abs().max() < 0.02
 
 
-ROSENBROCK = {"sgd": 1e-3, "adagrad": 0.5, "adadelta": 1.0, "rmsprop": 2e-3, "adam": 0.02, "adamw": 0.02, "yogi": 0.02}
+ROSENBROCK = {"sgd": 1e-3, "adagrad": 0.5, "adadelta": 1.0, "rmsprop": 2e-3}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -312,7 +313,7 @@ def test_descends_rosenbrocks_valley(name: str) -> None:
     """From (-1.5, 2), where (1 - x)^2 + 100 (y - x^2)^2 is 12.5, to near the minimum 0 at (1, 1)."""
     point = nn.Parameter(torch.tensor([-1.5, 2.0], dtype=torch.float64))
     options = {"momentum": 0.9} if name == "sgd" else {}
-    optimizer = build(name, [("point", point)], lr=ROSENBROCK[name], **options)
+    optimizer = build(name, [("point", point)], lr=ROSENBROCK.get(name, 0.02), **options)
     for _ in range(3000):
         optimizer.zero_grad()
         x, y = point[0], point[1]

@@ -33,6 +33,7 @@ def make_task(loss: str = "mse", delta: float = 1.0, num_targets: int = 2) -> An
     ("loss", "delta", "expected"),
     [
         ("mse", 1.0, (0.25 + 0 + 16 + 4) / 4),
+        ("squared_error", 1.0, (0.25 + 0 + 16 + 4) / 2),
         ("l1", 1.0, (0.5 + 0 + 4 + 2) / 4),
         ("huber", 1.0, (0.125 + 0 + (4 - 0.5) + (2 - 0.5)) / 4),
         ("huber", 3.0, (0.125 + 0 + 3 * (4 - 1.5) + 2) / 4),

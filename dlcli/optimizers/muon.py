@@ -1,0 +1,105 @@
+"""Muon: momentum whose step along a hidden matrix is replaced by the nearest orthogonal one; AdamW for all else.
+
+Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks" (2024,
+https://kellerjordan.github.io/posts/muon/); the length of the step: Liu et al., "Muon is Scalable for LLM Training"
+(2025); AdamW: Loshchilov and Hutter (ICLR 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from dlcli.hyperparameters import Count, NonNegativeFloat, PositiveFloat, Probability
+from dlcli.optimizers.adamw import adamw_kernel, adamw_state, adamw_update
+from dlcli.optimizers.base import Optimizer
+from dlcli.optimizers.batches import Batch, Batches
+from dlcli.registry import OPTIMIZERS
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic a s + b s^3 + c s^5. It is steep at 0, so that five iterations bring small singular values s up as
+well; the price is that they end between about 0.7 and 1.2 instead of at 1, which training does not notice."""
+
+
+def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
+    """About ``U V^T``, where ``U S V^T`` is the singular value decomposition of ``matrix`` (A, B), by Newton and
+    Schulz's iteration: products of matrices only, each of which moves all singular values towards 1.
+    """
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.t() if tall else matrix  # the smaller side in front: X X^T is small
+    x = x / (x.norm() + 1e-7)  # singular values at most 1
+    for _ in range(iterations):
+        square = x @ x.t()
+        x = a * x + (b * square + c * square @ square) @ x
+    result: Tensor = x.t() if tall else x
+    return result
+
+
+@OPTIMIZERS.register("muon")
+class Muon(Optimizer):
+    """``M = momentum * M + (1 - momentum) * G`` and a step along ``U V^T``, where ``U S V^T`` is the decomposition of
+    ``(1 - momentum) * G + momentum * M`` (Nesterov's momentum): every direction of a matrix moves equally far.
+
+    It is for hidden matrices: parameters of two axes or more (all but the first are flattened) whose name contains none
+    of ``adamw_names``. The others, embeddings, the output layer, biases and norms, take AdamW's step.
+    """
+
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: PositiveFloat,
+        momentum: Probability,
+        iterations: Count,
+        bfloat16: bool,
+        adamw_names: list[str],
+        betas: tuple[Probability, Probability],
+        eps: PositiveFloat,
+        weight_decay: NonNegativeFloat,
+        decay_biases: bool,
+        fused: bool,
+    ):
+        """
+        Args:
+            lr: of all parameters: an orthogonal step (A, B) is multiplied by ``0.2 sqrt(max(A, B))``, which gives it
+                about the mean square of a step of AdamW's.
+            momentum: the share of M that stays from step to step.
+            iterations: of Newton and Schulz's method.
+            bfloat16: compute them in bfloat16; rounding does no harm, as they pull every singular value towards 1.
+            adamw_names: parts of names; a parameter whose name contains one takes AdamW's step.
+            betas, eps: of AdamW.
+            weight_decay: times ``lr``, the share by which parameters shrink at each step.
+            fused: AdamW's steps through torch's kernel.
+        """
+        self.momentum, self.iterations, self.bfloat16, self.betas, self.eps = momentum, iterations, bfloat16, betas, eps
+        named = list(named_parameters)
+        self.others = {id(p) for name, p in named if p.ndim < 2 or any(part in name for part in adamw_names)}
+        super().__init__(named, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        self.batches = Batches(self)
+
+    def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:
+        if id(parameter) in self.others:
+            return adamw_state(parameter, self.fused)
+        return {"momentum": torch.zeros_like(parameter)}
+
+    def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], weight_decay: float) -> None:
+        if "momentum" not in state:
+            adamw_update(parameter, gradient, state, self.lr, self.betas, self.eps, weight_decay)
+            return
+        momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
+        step = gradient.lerp(momentum, self.momentum).flatten(1)  # (A, B)
+        step = orthogonalised(step.bfloat16() if self.bfloat16 else step, self.iterations).to(parameter.dtype)
+        parameter *= 1 - self.lr * weight_decay
+        parameter -= 0.2 * max(step.shape) ** 0.5 * self.lr * step.view_as(parameter)
+
+    def fused_step(self, indices: list[int]) -> None:
+        others = [i for i in indices if id(self.parameters[i]) in self.others]
+        super().fused_step([i for i in indices if id(self.parameters[i]) not in self.others])
+        if others:
+            self.batches.run(others, self._kernel)
+
+    def _kernel(self, batch: Batch, gradients: list[Tensor]) -> None:
+        adamw_kernel(batch, gradients, self.lr, self.betas, self.eps)
