@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dlcli import catalogue, train
+from dlcli import catalogue, experiments, train
 from dlcli.config import compose
 from dlcli.data.sources import SOURCES
 
 NAMES = list(catalogue.entries("experiment"))
 LONG = {"d2l/image_augmentation_small"}  # decodes 18,000 pictures
+LONG |= {name for name, experiment in experiments.read_all().items() if experiment.needs_gpu}
 
 SMALLER = [
-    *("data.batch_size=2", "trainer.max_epochs=null", "trainer.max_steps=2"),
+    *("data.batch_size=2", "data.size=32", "trainer.max_epochs=null", "trainer.max_steps=2"),
     *("trainer.eval_every=null", "trainer.limit_eval_batches=1", "trainer.patience=null"),
 ]
 
