@@ -28,6 +28,7 @@ from dlcli.run_records import write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.scratch import layers_of
 from dlcli.tasks.base import Networks, Task
+from dlcli.tensorboard_projector import Embedding
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
@@ -182,6 +183,8 @@ class Run:
         for tag, value in shown.items():
             if isinstance(value, str):
                 self.tracker.text(step, f"{split}/{tag}", value)
+            elif isinstance(value, Embedding):
+                self.tracker.embedding(f"{split}/{tag}", value)
             else:
                 self.tracker.image(step, f"{split}/{tag}", value)
         for name, value in measured.items():
