@@ -79,11 +79,6 @@ def fetch(file: RemoteFile) -> tuple[Path, str]:
             return mirrored, "mirror"
         if found is not None:
             log.warning("%s: ignored (SHA-256 %s…, expected %s…)", mirrored, found[:12], file.sha256[:12])
-    if not file.addresses:
-        raise DataError(
-            f"{file.path} is not published by anybody in this form; set DLCLI_DATA_MIRROR to a folder that holds it "
-            f"with SHA-256 {file.sha256}"
-        )
     return _download_once(file), "upstream"
 
 
@@ -131,7 +126,7 @@ def _download_once(file: RemoteFile) -> Path:
             "free some space or set DLCLI_CACHE"
         ) from None
     raise DataError(
-        f"{file.path} cannot be downloaded ({'; '.join(reasons)}); set DLCLI_DATA_MIRROR to a folder that holds "
+        f"{file.path} cannot be downloaded ({'; '.join(reasons) or 'nobody publishes it in this form'}); set DLCLI_DATA_MIRROR to a folder that holds "
         f"{file.path} with SHA-256 {file.sha256}"
     )
 

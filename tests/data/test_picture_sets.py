@@ -236,7 +236,7 @@ def test_a_folder_of_verified_files(tmp_path, monkeypatch):
     assert data.batches("train", order="shuffled")[0].images.shape == (4, 3, 24, 24)
     (tmp_path / "hotdog/test/hot_dog/3.png").write_bytes(b"another picture")
     with pytest.raises(
-        DataError, match=r"hotdog/test/hot_dog/3.png is not published by anybody in this form; set DLCLI"
+        DataError, match=r"3.png cannot be downloaded \(nobody publishes it in this form\); set DLCLI_DATA_MIRR"
     ):
         fetch_folder("hotdog")
 
@@ -254,7 +254,9 @@ def test_files_in_two_places_are_no_folder(tmp_path, monkeypatch, own_cache):
 
 def test_what_nobody_publishes_comes_from_a_mirror(monkeypatch):
     monkeypatch.delenv("DLCLI_DATA_MIRROR", raising=False)
-    with pytest.raises(DataError, match=r"subset.tar.gz is not published by anybody in this form; set DLCLI_DATA_MIRR"):
+    with pytest.raises(
+        DataError, match=r"subset.tar.gz cannot be downloaded \(nobody publishes it in this form\); set"
+    ):
         fetch(sources.SOURCES["cifar10_jpg"].files[0])
 
 
