@@ -125,8 +125,9 @@ def _download_once(file: RemoteFile) -> Path:
             f"{file.path}: the disk is full ({file.size:,} bytes needed, {free:,} free at {target.parent}); "
             "free some space or set DLCLI_CACHE"
         ) from None
+    why = "; ".join(reasons) or "nobody publishes it in this form"
     raise DataError(
-        f"{file.path} cannot be downloaded ({'; '.join(reasons) or 'nobody publishes it in this form'}); set DLCLI_DATA_MIRROR to a folder that holds "
+        f"{file.path} cannot be downloaded ({why}); set DLCLI_DATA_MIRROR to a folder that holds "
         f"{file.path} with SHA-256 {file.sha256}"
     )
 
