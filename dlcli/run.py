@@ -34,7 +34,17 @@ from dlcli.trainers.base import Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 BOOKKEEPING = {
-    *("run_dir", "init_from", "layers", "task.sample", "trainer.monitor", "trainer.keep_top", "trainer.device"),
+    *(
+        "run_dir",
+        "init_from",
+        "layers",
+        "task.sample",
+        "task.plots",
+        "task.tsne",
+        "trainer.monitor",
+        "trainer.keep_top",
+        "trainer.device",
+    ),
     *("trainer.eval_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.process_timeout"),
     *("trainer.limit_eval_batches", "trainer.on_nonfinite", "trainer.deterministic"),
 }
