@@ -39,6 +39,21 @@ def trajectory(objective: Objective, way: Tensor) -> dict[str, Tensor]:
     return {"trajectory": _pixels(figure)}
 
 
+def points_and_line(points: Tensor, line: Tensor, x: str, y: str) -> Tensor | None:
+    """Points (N, 2) and the line through points (M, 2), with the axes' names.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel=x, ylabel=y)
+    axes.plot(points[:, 0], points[:, 1], ".", markersize=4)
+    axes.plot(line[:, 0], line[:, 1], color="tab:red")
+    return _pixels(figure)
+
+
 def scatter(points: Tensor, labels: Sequence[str]) -> Tensor | None:
     """Points (N, 2) in the plane, a colour for each of the N labels.
 

@@ -9,6 +9,10 @@ from benchmarks.rows import Bench, Finding, at_least, at_most, compared_with_all
 from benchmarks.training import MLP, pictures
 
 
+def torchvision_side(workers: int) -> str:
+    return f"torchvision + DataLoader{f', {workers} workers' if workers else ''}"
+
+
 @row(6, "pictures", "one MNIST epoch of data, batch 256; and training on it against training without any loading")
 def loading(bench: Bench) -> list[Finding]:
     common: dict[str, Any] = {"overrides": [*pictures(bench), "model=mlp", "data.batch_size=256"]}
@@ -16,8 +20,10 @@ def loading(bench: Bench) -> list[Finding]:
         {
             "dlcli": (ours := bench.worker("ours:data_epoch", **common)),
             "itself (A/A)": bench.twin(ours),
-            "torchvision + DataLoader": bench.worker("peers.torchvision_data:data_epoch", **common, workers=0),
-            "the same, 2 workers": bench.worker("peers.torchvision_data:data_epoch", **common, workers=2),
+            **{
+                torchvision_side(workers): bench.worker("peers.torchvision_data:data_epoch", **common, workers=workers)
+                for workers in bench.workers_of_loaders()
+            },
         }
     )
     goals = {"torchvision + DataLoader": at_least(100)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -92,6 +93,10 @@ class Bench:
     def turns(self, *, full: int = 5, quick: int = 3) -> int:
         """How many rounds: as many as were asked for, else by the size."""
         return int(self.rounds or self.pick(full=full, quick=quick, smoke=1))
+
+    def workers_of_loaders(self) -> tuple[int, ...]:
+        """How many processes a DataLoader gets; none when processor time counts, which would leave theirs out."""
+        return (0,) if os.environ.get("BENCH_CLOCK") == "cpu" else (0, 2)
 
     def folder(self) -> Path:
         """A new folder inside ``scratch``."""

@@ -94,8 +94,12 @@ def epoch(bench: Bench) -> list[Finding]:
             {
                 "dlcli": (ours := bench.worker("ours:epoch", overrides=overrides)),
                 "itself (A/A)": bench.twin(ours),
-                "Lightning + torchvision": bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=0),
-                "the same, 2 workers": bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=2),
+                **{
+                    f"Lightning + torchvision{f', {workers} workers' if workers else ''}": bench.worker(
+                        "peers.lightning_trainer:mnist_epoch", **peer, workers=workers
+                    )
+                    for workers in bench.workers_of_loaders()
+                },
             },
             rounds=bench.turns(quick=1),
         )
