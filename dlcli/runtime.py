@@ -216,7 +216,7 @@ def to_channels_last(model: torch.nn.Module) -> None:
     """
     import torch
 
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
 
 
 def deterministic(on: bool) -> None:
