@@ -46,6 +46,8 @@ class Batches:
         """Call ``kernel(batch, gradients)`` for each batch of the parameters with these indices."""
         built = self.built.get(indices[0])
         if built is None or built[0] != indices:
+            # The counts of steps move into the new batches: an older one that shares a parameter would lose them.
+            self.built = {first: old for first, old in self.built.items() if set(old[0]).isdisjoint(indices)}
             built = self.built[indices[0]] = self._build(indices)
         _, batches, scattered = built
         for batch in batches:

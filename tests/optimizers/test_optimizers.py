@@ -171,6 +171,42 @@ def test_fused_equals_plain(name: str) -> None:
         torch.testing.assert_close(fused_result, plain_result, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_of_steps_follow_the_gradients(name: str) -> None:
+    """Parameters whose gradients come and go: fused equals plain, and a run resumed at any step goes on bit for bit."""
+    pattern = [(0, 1), (1,), (1,), (0, 1), (0,), (0, 1, 2), (1, 2), (0, 1)]
+
+    def begin(fused: bool) -> tuple[list[nn.Parameter], Optimizer]:
+        torch.manual_seed(0)
+        parameters = [nn.Parameter(torch.randn(3, 2, dtype=torch.float64)) for _ in range(3)]
+        return parameters, build(name, [(str(i), p) for i, p in enumerate(parameters)], fused=fused)
+
+    def walk(parameters: list[nn.Parameter], optimizer: Optimizer, steps: range) -> None:
+        for step in steps:
+            optimizer.zero_grad()
+            for i in pattern[step]:
+                parameters[i].grad = torch.full_like(parameters[i], 0.1 * (step + 1)) * parameters[i].detach()
+            optimizer.step()
+
+    fused, plain = begin(True), begin(False)
+    for parts in (fused, plain):
+        walk(*parts, range(len(pattern)))
+    for i, (a, b) in enumerate(zip(fused[0], plain[0], strict=True)):
+        torch.testing.assert_close(a, b, rtol=1e-3 if name == "muon" else 1e-9, atol=1e-9)
+        if "step" in plain[1].state[i]:
+            assert int(fused[1].state[i]["step"]) == sum(i in present for present in pattern)
+    for stop in range(1, len(pattern)):
+        parameters, optimizer = begin(True)
+        walk(parameters, optimizer, range(stop))
+        resumed, other = begin(True)
+        other.load_state_dict(optimizer.state_dict())
+        with torch.no_grad():
+            for a, b in zip(resumed, parameters, strict=True):
+                a.copy_(b)
+        walk(resumed, other, range(stop, len(pattern)))
+        assert all(torch.equal(a, b) for a, b in zip(resumed, fused[0], strict=True))
+
+
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "plain"])
 @pytest.mark.parametrize("name", NAMES)
 def test_decay_skips_biases_and_norms(name: str, fused: bool) -> None:
