@@ -65,7 +65,7 @@ def to_safetensors(saved: SavedRun, output: Path) -> float:
 
     def difference(file: Path) -> float:
         loaded = load_file(file)
-        rebuilt = build_model(saved.config, saved.choices, saved.spec).to(dtype=_dtype(saved.model)).eval()
+        rebuilt = build_model(saved.config, saved.choices, saved.spec, saved=True).to(dtype=_dtype(saved.model)).eval()
         rebuilt.load_state_dict({**loaded, **{name: loaded[first] for name, first in shared.items()}})
         return _difference(_outputs(saved.model.cpu(), inputs), _outputs(rebuilt, inputs))
 

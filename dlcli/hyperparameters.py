@@ -63,12 +63,17 @@ class DurationText:
     """Marks a duration: a whole number of steps, or text such as "2 epochs" or "0.5 epoch"."""
 
 
+@dataclass(frozen=True)
+class PathText:
+    """Marks text that is the path of a file or folder."""
+
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Lt(2**32)]
-FilePath = Annotated[str, MinLen(1)]
+FilePath = Annotated[str, MinLen(1), PathText()]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
@@ -160,6 +165,13 @@ def keys_of(annotation: Any) -> dict[str, Any] | None:
     return None
 
 
+def is_path(value: Any, annotation: Any) -> bool:
+    """Whether a value that fits the annotation is the path of a file or folder."""
+    members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    fitting = next((member for member in members if accepts(value, member)), None)
+    return any(isinstance(mark, PathText) for mark in typing.get_args(fitting)[1:])
+
+
 def describe(annotation: Any) -> str:
     """What a person may write for this annotation, in words."""
     if annotation is Any:
@@ -182,7 +194,7 @@ def describe(annotation: Any) -> str:
         return " ".join([describe(arguments[0]), " and ".join(limits), *lengths]).replace("  ", " ").strip()
     if origin is Literal:
         return "one of " + ", ".join(str(choice) for choice in arguments)
-    if origin in (typing.Union, types.UnionType):
+    if _is_union(annotation):
         return " or ".join(describe(member) for member in arguments)
     if origin is dict:
         return f"a mapping from {describe(arguments[0])} to {describe(arguments[1])}"
@@ -208,7 +220,7 @@ def accepts(value: Any, annotation: Any) -> bool:
         return accepts(value, arguments[0]) and all(_meets(value, mark) for mark in arguments[1:])
     if origin is Literal:
         return any(value == choice and type(value) is type(choice) for choice in arguments)
-    if origin in (typing.Union, types.UnionType):
+    if _is_union(annotation):
         return any(accepts(value, member) for member in arguments)
     if origin is dict:
         return isinstance(value, dict) and all(
@@ -219,6 +231,10 @@ def accepts(value: Any, annotation: Any) -> bool:
     if origin is tuple and arguments[-1] is not Ellipsis:
         return len(value) == len(arguments) and all(map(accepts, value, arguments))
     return all(accepts(item, arguments[0]) for item in value)
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def _is_finite(value: float) -> bool:

@@ -21,11 +21,12 @@ from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
+from dlcli.hyperparameters import is_path
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
 from dlcli.parameter_patterns import begin_by_rules, freeze, rate_factors
 from dlcli.progress import Progress
-from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
+from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS
 from dlcli.run_records import write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.scratch import layers_of
@@ -58,11 +59,18 @@ class Run:
     """One training run. ``config`` is resolved and plain; ``directory`` is None for a dry run."""
 
     def __init__(
-        self, composed: Composed, *, plugins: Sequence[str] = (), quiet: bool = False, group: Group | None = None
+        self,
+        composed: Composed,
+        *,
+        plugins: Sequence[str] = (),
+        quiet: bool = False,
+        group: Group | None = None,
+        saved: bool = False,
     ):
         """Build data, model and task; write nothing.
 
-        In a group of processes every one builds the same, and only the main one writes and speaks.
+        In a group of processes every one builds the same, and only the main one writes and speaks. ``saved`` says that
+        the weights of a checkpoint follow.
 
         Raises:
             ConfigError: parts that do not fit together. DataError: data that cannot be had or are damaged.
@@ -72,8 +80,7 @@ class Run:
         self.plugins = list(plugins)
         self.seed: int = self.config["seed"]
         trainer = self.config["trainer"]
-        if isinstance(self.config["data"].get("path"), str):  # so that the run can be opened from another folder
-            self.config["data"]["path"] = str(Path(self.config["data"]["path"]).expanduser().absolute())
+        make_paths_absolute(self.config)
         self.group = group
         self.main = group is None or group.main
         self.device = group.device if group is not None else runtime.resolve_device(trainer.get("device", "cpu"))
@@ -90,7 +97,7 @@ class Run:
         self.data: DataModule = DATA.build(self.config["data"])
         MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
         runtime.seed_everything(self.seed)
-        self.model = build_model(self.config, self.choices, self.data.spec)
+        self.model = build_model(self.config, self.choices, self.data.spec, saved=saved)
         begin_by_rules(self.model, self.config["init"])
         freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
@@ -365,9 +372,27 @@ def check_fingerprint(expected: str, data: DataModule, label: str, directory: Pa
         )
 
 
-def build_model(config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any) -> nn.Module:
-    """The configured model for data of these sizes; initial weights come from torch's global generator."""
-    model: nn.Module = MODELS.build(config["model"], spec=spec, label=choices.get("data") or config["data"]["name"])
+def make_paths_absolute(config: dict[str, Any]) -> None:
+    """Change every option that is a path, so that the run can be opened from another folder."""
+    for group in REGISTRIES.keys() & config.keys():  # not every trainer uses all
+        options = config[group]
+        for name, annotation in REGISTRIES[group].signature(options["name"]).items():
+            if is_path(options.get(name), annotation):
+                options[name] = str(Path(options[name]).expanduser().absolute())
+
+
+def build_model(
+    config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any, *, saved: bool = False
+) -> nn.Module:
+    """The configured model for data of these sizes; initial weights come from torch's global generator.
+
+    Where ``saved`` weights follow, options that only say where the initial ones come from (the class constant
+    ``initial_only``) are null: their files may be gone.
+    """
+    options = config["model"]
+    if saved:
+        options = {**options, **dict.fromkeys(MODELS.constant(options["name"], "initial_only", ()))}
+    model: nn.Module = MODELS.build(options, spec=spec, label=choices.get("data") or config["data"]["name"])
     return model
 
 

@@ -171,7 +171,7 @@ class SavedRun:
         return checkpoint.load(best) if best.exists() else checkpoint.load_latest(self.directory)[0]
 
     def _build_model(self, state: Mapping[str, Any]) -> nn.Module:
-        model = build_model(self.config, self.choices, self.spec)
+        model = build_model(self.config, self.choices, self.spec, saved=True)
         weights = state.get("ema", state["model"])
         try:
             model.load_state_dict(weights)

@@ -112,7 +112,7 @@ def resume(
         state, _, note = checkpoint.load_latest(directory)
     else:
         note = f"{directory.name} has no checkpoint yet: it begins at its first step"
-    run = Run(composed, plugins=plugins, quiet=quiet, group=group)
+    run = Run(composed, plugins=plugins, quiet=quiet, group=group, saved=begun)
     record = read_json(directory / "spec.json")
     if state is not None and state.get("fingerprint") != record["fingerprint"]:
         raise DataError(f"{directory.name}: its checkpoint belongs to a run on other data; put its own back")

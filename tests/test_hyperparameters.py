@@ -6,7 +6,20 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from dlcli.hyperparameters import Count, Duration, Fraction, Ge, Le, MinLen, Probability, accepts, describe, steps_of
+from dlcli.hyperparameters import (
+    Count,
+    Duration,
+    FilePath,
+    Fraction,
+    Ge,
+    Le,
+    MinLen,
+    Probability,
+    accepts,
+    describe,
+    is_path,
+    steps_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,3 +69,12 @@ def test_steps_of(duration: int | str, steps: int) -> None:
 def test_steps_of_refuses_other_text() -> None:
     with pytest.raises(ValueError, match="'later' is not a duration"):
         steps_of("later", 100)
+
+
+def test_which_values_are_paths() -> None:
+    weights = Literal["pretrained"] | FilePath | None
+    assert is_path("a.pth", weights)
+    assert is_path("a.csv", FilePath)
+    assert not any(is_path(value, weights) for value in ("pretrained", None, ""))
+    assert not is_path("a.csv", str)
+    assert not is_path(3, Count | None)

@@ -44,7 +44,7 @@ class ImageFolder(TensorData):
         self,
         *,
         path: FilePath,
-        labels: str | None,
+        labels: FilePath | None,
         size: Count,
         resize: Literal["squash", "crop", "pad"],
         channels: Literal[1, 3],

@@ -23,12 +23,22 @@ class FittedModel(nn.Module):
         raise NotImplementedError
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        """Give every buffer the size and type that it was saved with."""
+        """Give every buffer the type and the size that it was saved with, as far as the data decide the size.
+
+        What does not fit stays as it is, and is refused like any other tensor of another size.
+        """
         for name, buffer in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name)
-            if saved is not None:
+            if saved is not None and may_become(tuple(buffer.shape), tuple(saved.shape)):
                 setattr(self, name, torch.empty_like(saved, device=buffer.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def may_become(present: tuple[int, ...], saved: tuple[int, ...]) -> bool:
+    """Whether the data could have made one size of the other: they decide axes of length 0, and nothing else."""
+    if 0 in present and len(present) != len(saved):  # such as labels (N,) instead of numbers (N, outputs)
+        return True
+    return len(present) == len(saved) and all(a in (0, b) for a, b in zip(present, saved, strict=True))
 
 
 def target_columns(targets: Tensor, num_outputs: int) -> Tensor:

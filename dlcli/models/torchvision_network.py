@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +25,15 @@ class TorchvisionNetwork(nn.Module):
     Source: https://docs.pytorch.org/vision/stable/models.html; d2l 14.2 (fine-tuning).
     """
 
+    initial_only: ClassVar[tuple[str, ...]] = ("weights",)
+
     def __init__(
         self,
         *,
         input_shape: tuple[int, ...],
         num_outputs: int,
-        architecture: FilePath,
-        weights: str | None,
+        architecture: str,
+        weights: Literal["pretrained"] | FilePath | None,
     ):
         """
         Args:
@@ -93,12 +98,18 @@ def pretrained(architecture: str) -> dict[str, Tensor]:
 
     Raises:
         ConfigError: they cannot be downloaded.
+        DataError: the file in the cache holds something else than tensors.
     """
     import torchvision.models as networks
 
     best = networks.get_model_weights(architecture).DEFAULT
     try:
-        state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True)
+        with contextlib.redirect_stdout(sys.stderr):  # where torch.hub says that it downloads
+            # Only what is downloaded is compared with its checksum: a file that lies in the cache could be anyone's.
+            state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except pickle.UnpicklingError:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(best.url).name
+        raise DataError(f"{file}: expected tensors by name; remove it, so that it is downloaded again") from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise ConfigError(

@@ -67,6 +67,15 @@ def test_saved_and_loaded_state_gives_equal_outputs_whatever_its_size(name: str)
     assert torch.equal(model(inputs), other(inputs))
 
 
+def test_the_state_of_a_model_for_other_data_is_refused(name: str) -> None:
+    inputs, labels = labelled()
+    model = build(name)
+    model.fit(batches(inputs, labels))
+    other = build(name, DataSpec(input_shape=(1, 4, 5), num_outputs=3, num_classes=3))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        other.load_state_dict(model.state_dict())
+
+
 def test_outputs_do_not_depend_on_how_the_rows_were_batched_nor_on_evaluation(name: str) -> None:
     inputs, labels = labelled()
     outputs = []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision.models as networks
 
+from dlcli.api import load_run, train
+from dlcli.cli.train import resume_run
 from dlcli.errors import ConfigError, DataError
 from dlcli.models.torchvision_network import TorchvisionNetwork
 
@@ -79,3 +83,68 @@ def test_what_does_not_fit_is_refused():
         build("resnet19")
     with pytest.raises(ConfigError, match=r"needs colour images, input_shape \(3, height, width\), got \(1, 28, 28\)"):
         build(input_shape=(1, 28, 28))
+
+
+class Planted:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_in_the_cache_of_torch_executes_nothing(legacy, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub" / "checkpoints" / Path(networks.get_model_weights("squeezenet1_1").DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    torch.save(Planted(tmp_path / "executed"), file, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(DataError, match=rf"{file.name}: expected tensors by name; remove it"):
+        build("squeezenet1_1", "pretrained")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_what_torch_says_of_a_download_is_no_output(monkeypatch, capsys):
+    state = networks.squeezenet1_1().state_dict()
+
+    def fetch(*_, **__):
+        print("Downloading")
+        return state
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetch)
+    build("squeezenet1_1", "pretrained")
+    assert capsys.readouterr() == ("", "Downloading\n")
+
+
+def test_a_run_is_opened_and_resumed_without_the_file_of_its_first_weights(file, tmp_path, monkeypatch):
+    """The checkpoint holds every tensor; relative paths are those of the folder where the run began."""
+    from PIL import Image
+
+    (tmp_path / "pictures").mkdir()
+    rows = ["file,label"]
+    for number in range(12):
+        Image.new("RGB", (32, 32), (20 * number, 200, 0)).save(tmp_path / "pictures" / f"{number}.png")
+        rows.append(f"{number}.png,{'ab'[number % 2]}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "first.pth").write_bytes(file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    options = ["data=image_folder", "data.path=pictures", "data.labels=labels.csv", "data.size=32", "data.channels=3"]
+    options += ["data.batch_size=4", "model=torchvision", "model.architecture=squeezenet1_1", "model.weights=first.pth"]
+    run = train([*options, "trainer.max_epochs=null", "trainer.max_steps=1", "trainer.device=cpu"])
+    config = run.config
+    assert config["model"]["weights"] == str(tmp_path / "first.pth")
+    assert config["data"]["labels"] == str(tmp_path / "labels.csv")
+    assert config["model"]["architecture"] == "squeezenet1_1"
+    directory = run.directory.absolute()
+
+    (tmp_path / "first.pth").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    saved = load_run(directory, checkpoint="last")
+    assert saved.evaluate("val")["loss"] > 0
+    resumed = resume_run(directory, ["trainer.max_steps=2"], config_dirs=[], plugins=[], quiet=True)
+    resumed.train()
+    assert resumed.summary["steps"] == 2
+    assert resumed.config["model"]["weights"] == str(tmp_path / "first.pth")
