@@ -516,6 +516,14 @@ def test_finding_a_sweep(finished):
         find_sweep("sweep-m", parent)
 
 
+def test_runs_that_differ_in_more_than_a_repetition_have_no_mean_prediction(finished, tmp_path, capsys):
+    output = tmp_path / "out.csv"
+    assert run(["predict", str(finished), "--input", str(tmp_path), "--output", str(output)]) == 2
+    message = "sweep-mlp-1: its runs differ in optimizer.lr, not only in seed or data.fold"
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not output.exists()
+
+
 # ---------------------------------------------------------------------- what a person sees
 
 

@@ -44,7 +44,7 @@ def predict(
     """Predict for rows of a table, pictures of a folder or lines of a text."""
     from dlcli import runtime
     from dlcli.run_records import find
-    from dlcli.sweep_records import find_sweep, results
+    from dlcli.sweep_records import REPEATS, find_sweep, results
 
     chosen = file_format or output.suffix.lstrip(".").lower()
     if chosen not in FORMATS:
@@ -53,7 +53,14 @@ def predict(
     if sweep is None:
         directories = [find(run, run_folder(run_dir), trained=True)]
     else:
-        directories = [job.run for group in results(sweep).groups for job in group.finished if job.run is not None]
+        found = results(sweep)
+        differing = [key for key in found.options if key not in REPEATS]
+        if differing:
+            raise ConfigError(
+                f"{sweep.name}: its runs differ in {', '.join(differing)}, not only in {' or '.join(REPEATS)}; "
+                "the mean of other models' predictions means nothing: name one run"
+            )
+        directories = [job.run for job in found.jobs if job.status == "finished" and job.run is not None]
         if not directories:
             raise ConfigError(f"{sweep.name}: none of its jobs has finished")
     yaml_directories = search_path(config_dir, plugin)

@@ -47,7 +47,8 @@ class PublishedPictures(ImageData):
             train_size: only the first so many of the pictures that train.
             val_size: so many of the training pictures, drawn by ``split_seed``, validate. With 0 all are trained on,
                 and the test pictures validate too, as the books have it.
-            folds: divide the training pictures into so many parts instead, of which number ``fold`` validates.
+            folds: divide the training pictures into so many parts instead, of which number ``fold`` validates;
+                ``val_size`` counts for nothing then.
             classes: only these.
             label_noise: share of the training labels that are wrong on purpose.
 
@@ -91,14 +92,14 @@ def held_out(
         ConfigError: nothing left to train on, or less than ``train_size``; no such fold.
     """
     images, labels = train
-    if val_size >= len(images):
-        raise ConfigError(f"data.val_size={val_size}: expected less than the {len(images):,} training pictures")
     order = permutation(len(images), split_seed, 0)
     if folds is not None:
         parts = divide(order.numpy(), 0.0, 0.0, folds, fold)
         validating, kept = (torch.from_numpy(parts[split]) for split in ("val", "train"))
     elif fold:
         raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
+    elif val_size >= len(images):
+        raise ConfigError(f"data.val_size={val_size}: expected less than the {len(images):,} training pictures")
     else:
         validating, kept = order[:val_size], order[val_size:]
     if train_size is not None and train_size > len(kept):

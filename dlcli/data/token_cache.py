@@ -66,6 +66,8 @@ def mapped_tokens(files: Sequence[Path], options: Any, label: str, write: Write)
 
 def _make(note: Path, files: Sequence[Path], options: Any, label: str, write: Write) -> None:
     """Tokenise into a new folder, which gets its name when it is complete and on the disk."""
+    from filelock import FileLock
+
     partial = note.with_name(f".{note.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed process left
     partial.mkdir()
@@ -85,9 +87,10 @@ def _make(note: Path, files: Sequence[Path], options: Any, label: str, write: Wr
         }
         _write_sealed(partial / "facts", facts)
         target = note.with_name(_key([fingerprint, options]))
-        if _load(target) is None:
-            shutil.rmtree(target, ignore_errors=True)
-            os.rename(partial, target)
+        with FileLock(f"{target}.lock"):  # the same text may lie elsewhere too, under a note of its own
+            if _load(target) is None:
+                shutil.rmtree(target, ignore_errors=True)
+                os.rename(partial, target)
         _write_sealed(note, target.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

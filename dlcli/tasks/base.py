@@ -26,6 +26,11 @@ class PerExample(NamedTuple):
     function: Callable[..., Tensor]
     tensors: tuple[Tensor, ...]  # without gradients
 
+    @property
+    def elements(self) -> int:
+        """How many numbers are kept until it is read."""
+        return sum(tensor.numel() for tensor in self.tensors)
+
     def mean(self) -> Tensor:
         """The mean over the examples, float32."""
         return self.function(*self.tensors).float().mean()

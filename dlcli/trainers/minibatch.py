@@ -25,6 +25,7 @@ from dlcli.trainers.step import Stepper, losses_of
 
 MAX_ROLLBACKS = 3
 MAX_UNREAD = 1000  # steps whose values may wait on the device, if nothing is logged, measured or saved
+MAX_WAITING = 1 << 24  # elements of ``PerExample`` values that may wait there
 
 
 @TRAINERS.register("minibatch")
@@ -142,8 +143,7 @@ class MinibatchTrainer(Trainer):
             save = saved != step and (bool(over) or (checkpoint_every is not None and step % checkpoint_every == 0))
 
             # Before anything is written: read the losses, which may end the run or take it back.
-            full = len(self.tensors) >= MAX_UNREAD
-            if (log or measure or save or interrupted or full) and not self._read():
+            if (log or measure or save or interrupted or self._full()) and not self._read():
                 continue
 
             # A signal: save and leave. What is due at this step happens on resuming.
@@ -176,10 +176,12 @@ class MinibatchTrainer(Trainer):
 
             # The steps until something is due again.
             due = [step - step % every + every for every in rhythms]
-            self._advance(min(total, step + MAX_UNREAD - len(self.tensors), *due), log_every)
+            self._advance(min([total, *due]), log_every)
 
     def _advance(self, until: int, log_every: int | None) -> None:
-        """Train up to step ``until``, or until a signal has arrived or the time is over: nothing else is looked at."""
+        """Train up to step ``until``, or until a signal arrives, the time is over or values must be read; look at nothing
+        else.
+        """
         run, loop, stepper, group = self.run, self.loop, self.stepper, self.group
         tokens = run.data.unit == "tokens"
         while True:
@@ -211,7 +213,7 @@ class MinibatchTrainer(Trainer):
             if stop == len(batches):
                 loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
             run.progress.advance(loop.step)
-            if loop.step >= until or run.interrupted() or self._late():
+            if loop.step >= until or self._full() or run.interrupted() or self._late():
                 return
 
     def try_out(self, run: RunContext) -> dict[str, float]:
@@ -264,6 +266,13 @@ class MinibatchTrainer(Trainer):
             return False
         late = time.perf_counter() - self.started >= 60 * self.max_minutes
         return late if self.group is None else self.group.agree("time", late)
+
+    def _full(self) -> bool:
+        """Whether as many values wait on the device as may; steps are taken to be as large as the last one."""
+        if not self.tensors:
+            return False
+        elements = sum(value.elements for value in self.tensors[-1][1].values() if isinstance(value, PerExample))
+        return len(self.tensors) >= MAX_UNREAD or len(self.tensors) * elements >= MAX_WAITING
 
     def _read(self) -> bool:
         """Move the device's values since the last time into the loop's lists. False if that took the run back.

@@ -12,6 +12,7 @@ import torch
 from dlcli import train
 from dlcli.catalogue import load_yaml
 from dlcli.data.base import DataModule
+from dlcli.data.published_pictures import held_out
 from dlcli.data.splits import divide, random_order
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA
@@ -92,6 +93,14 @@ def test_folds_classes_and_noise_of_fashion_mnist() -> None:
     assert torch.equal(clean.tensors["val"][1], data.tensors["val"][1])
     changed = (clean.tensors["train"][1] != data.tensors["train"][1]).float().mean()
     assert changed.item() == pytest.approx(0.1, abs=1e-3)
+
+
+def test_with_folds_nothing_else_is_held_out() -> None:
+    train = torch.arange(10.0).reshape(10, 1, 1, 1), torch.arange(10)
+    parts = held_out(train, train, None, 10, 0, folds=5, fold=1)  # val_size, which counts for nothing
+    assert [len(parts[split][1]) for split in ("train", "val")] == [8, 2]
+    with pytest.raises(ConfigError, match="data.val_size=10: expected less than the 10 training pictures"):
+        held_out(train, train, None, 10, 0, folds=None, fold=0)
 
 
 def test_the_predictions_of_several_folds_are_their_mean(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ import multiprocessing
 import os
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 
 from dlcli.data import download, large_text, text, text_file, text_reading, token_cache
-from dlcli.data.corpus import read
+from dlcli.data.corpus import Tokenised, read
 from dlcli.data.large_permutation import LargePermutation
 from dlcli.data.large_text import LargeText, whole_words
 from dlcli.data.text_file import TextFile
@@ -227,6 +228,27 @@ def test_processes_at_once_tokenise_once(folder: Path, tmp_path: Path):
         job.join(60)
     assert len({digest for digest, _ in results}) == 1
     assert sorted(calls for _, calls in results) == [0, 0, 0, 1]
+
+
+@pytest.mark.usefixtures("everything_is_large")
+def test_the_same_text_in_two_places_at_once_gets_its_tokens_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    files = [tmp_path / "one.txt", tmp_path / "two.txt"]
+    for file in files:
+        file.write_text(PLAY)
+    load, rename, renamed = token_cache._load, os.rename, []
+
+    def slow(folder: Path) -> Tokenised | None:
+        found = load(folder)
+        if found is None:
+            time.sleep(0.5)  # long enough for the other to look as well
+        return found
+
+    monkeypatch.setattr(token_cache, "_load", slow)
+    monkeypatch.setattr(token_cache.os, "rename", lambda *names: [renamed.append(names), rename(*names)])
+    with ThreadPoolExecutor(2) as pool:
+        parts = [data.parts["train"] for data in pool.map(own, files)]
+    assert torch.equal(*parts)
+    assert len(renamed) == 1
 
 
 @pytest.mark.usefixtures("everything_is_large")

@@ -18,7 +18,8 @@ from dlcli.errors import ConfigError, NonFiniteError
 from dlcli.metrics.accuracy import correct
 from dlcli.run import Run
 from dlcli.tasks.base import PerExample
-from dlcli.trainers.minibatch import numbers
+from dlcli.trainers import minibatch
+from dlcli.trainers.minibatch import MinibatchTrainer, numbers
 
 SMALL = ["data=digits", "model=mlp", "model.hidden_sizes=[16]", "data.batch_size=64", "trainer.log_every=5"]
 WITHOUT_MODEL = [text for text in SMALL if not text.startswith("model")]
@@ -405,6 +406,30 @@ def test_without_shuffling_the_batches_come_as_stored(tmp_path: Path) -> None:
                 for parameter in layer.parameters():
                     parameter -= 0.1 * parameter.grad
     torch.testing.assert_close(trained.model.output.weight, layer.weight)
+
+
+def test_values_of_examples_do_not_pile_up_on_the_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing is due before the end: they are read whenever they are too many, and the result is the same."""
+    options = [*WITHOUT_MODEL, "model=mlp", "model.hidden_sizes=[16]", "trainer.log_every=null"]
+    options += ["trainer.eval_every=null", "trainer.checkpoint_every=null", "trainer.max_epochs=1"]
+    waited: list[int] = []
+    read = MinibatchTrainer._read
+
+    def counted(self: MinibatchTrainer) -> bool:
+        waited.append(len(self.tensors))
+        return read(self)
+
+    monkeypatch.setattr(MinibatchTrainer, "_read", counted)
+    whole = train([*options, f"run_dir={tmp_path}"])
+    steps = waited.pop(0)
+    assert steps == whole.summary["steps"] > 10
+    waited.clear()
+    monkeypatch.setattr(minibatch, "MAX_WAITING", 3 * 64 * 11)  # of a batch of 64: ten scores and a label each
+    often = train([*options, f"run_dir={tmp_path}"])
+    assert waited[:3] == [3, 3, 3]
+    assert sum(waited) == steps
+    for a, b in zip(whole.model.parameters(), often.model.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_values_of_examples_are_read_as_the_mean_of_each_step() -> None:
