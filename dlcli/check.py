@@ -52,8 +52,9 @@ def check(
             problems += found
             broken.add(group)
     if not broken & {"model", "data", "task"}:
-        problems += _fit_problems(config, choices, directories)
-        if "trainer" in groups and "trainer" not in broken:
+        trainer = config["trainer"]["name"] if "trainer" in groups and "trainer" not in broken else None
+        problems += _fit_problems(config, choices, directories, trainer)
+        if trainer is not None:
             problems += _partner_problems(config, choices, directories)
     if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
@@ -162,8 +163,10 @@ def _private_problems(path: str, value: Any) -> list[str]:
     return []
 
 
-def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]) -> list[str]:
-    """Sizes that the model or the task needs and the data do not define."""
+def _fit_problems(
+    config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path], trainer: str | None
+) -> list[str]:
+    """Sizes that the model, the task or the trainer needs and the data do not define."""
     data = config["data"]["name"]
     label = choices.get("data") or data
     defined = provided_sizes(config["data"])
@@ -171,6 +174,8 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     model, task = config["model"]["name"], config["task"]["name"]
     needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
     needs.append((TASKS.group, task, TASKS.constant(task, "requires", ())))
+    if trainer is not None:
+        needs.append((TRAINERS.group, trainer, TRAINERS.constant(trainer, "requires", ())))
     for group, name, sizes in needs:
         missing = [size for size in sizes if size not in defined]
         if missing:
@@ -184,7 +189,7 @@ def _partner_problems(
 ) -> list[str]:
     """Entries that name the ones of other groups which they go with, and a trainer that asks more of its model."""
     problems = []
-    for group in ("model", "task"):
+    for group in ("model", "task", "trainer"):
         name = config[group]["name"]
         for other, names in REGISTRIES[group].constant(name, "goes_with", {}).items():
             if config[other]["name"] not in names:

@@ -21,7 +21,8 @@ def sample(
     options: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="For texts: prompt length temperature top_k top_p seed num_samples."
+            metavar="[KEY=VALUE]...",
+            help="For texts: prompt length temperature top_k top_p seed num_samples. For episodes: seed.",
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
@@ -50,7 +51,7 @@ def sample(
     problems = sample_problems(saved.config["task"]["name"], values)
     if problems:
         raise ConfigError(problems)
-    for piece in saved.task.sample(saved.model, **values):  # type: ignore[attr-defined]
+    for piece in saved.sample(values):
         sys.stdout.write(piece)
         sys.stdout.flush()
     print()
