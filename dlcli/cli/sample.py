@@ -22,7 +22,7 @@ def sample(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="For texts: prompt length temperature top_k top_p seed num_samples. For episodes: seed.",
+            help="Of texts: prompt length temperature top_k top_p seed num_samples. Of episodes: seed.",
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dlcli.data.environment import TableEnvironment
+from dlcli.data.environment import TableEnvironment, with_agent
 from dlcli.hyperparameters import Count, Natural
 from dlcli.registry import DATA
 
@@ -27,5 +27,4 @@ class CliffWalking(TableEnvironment):
         super().__init__("CliffWalking-v1", time_limit=time_limit, episodes=episodes, seed=seed, options=options)
 
     def board(self, state: int) -> list[str]:
-        here = divmod(state, self.shape[1])
-        return ["".join("@" if (r, c) == here else cell for c, cell in enumerate(row)) for r, row in enumerate(MAP)]
+        return with_agent(MAP, state)

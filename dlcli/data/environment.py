@@ -90,7 +90,7 @@ class Environment(DataModule):
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> list[EpisodeBatch]:
         number = self.splits.index(split)
         seeds = torch.tensor([episode_seed(self.seed, number, index) for index in range(self.episodes)])
-        return [EpisodeBatch(self, part) for part in seeds.split(AT_ONCE)]
+        return [EpisodeBatch(self, part) for part in torch.split(seeds, AT_ONCE)]
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -144,6 +144,12 @@ class TableEnvironment(Environment):
         from dlcli.functional.boards import board_picture
 
         return board_picture(self.board(int(observation)))
+
+
+def with_agent(rows: Sequence[str], state: int) -> list[str]:
+    """A map with the agent, @, at a cell; cells are counted row by row."""
+    row, column = divmod(state, len(rows[0]))
+    return [*rows[:row], f"{rows[row][:column]}@{rows[row][column + 1 :]}", *rows[row + 1 :]]
 
 
 def episode_seed(*numbers: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from dlcli.data.environment import TableEnvironment
+from dlcli.data.environment import TableEnvironment, with_agent
 from dlcli.hyperparameters import Count, Natural
 from dlcli.registry import DATA
 
@@ -37,7 +37,4 @@ class FrozenLake(TableEnvironment):
         return reward > 0
 
     def board(self, state: int) -> list[str]:
-        here = divmod(state, self.shape[1])
-        return [
-            "".join("@" if (r, c) == here else cell for c, cell in enumerate(row)) for r, row in enumerate(self.map)
-        ]
+        return with_agent(self.map, state)

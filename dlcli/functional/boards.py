@@ -15,7 +15,7 @@ WALLS, ICE = "+-|", (205, 228, 245)
 
 
 def board_picture(rows: Sequence[str]) -> Tensor:
-    """Rows of characters as cells: the agent @ red, the goal green, holes and cliffs dark; other letters are written."""
+    """Rows of characters as cells: the agent @ red, goals green, holes dark; other letters are written."""
     import numpy as np
     from PIL import Image, ImageDraw
 

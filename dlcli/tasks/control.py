@@ -66,7 +66,7 @@ class Control(Task):
 
     Model contract: ``model(observations (B, …)) -> action values (B, num_actions)``; states are (B,) int64.
     Metrics, of the played episodes: mean_return and its standard_error, success_rate, mean_length. Where the
-    transitions are known, also exact_return and exact_success_rate: expectations over all episodes, none of them played.
+    transitions are known, also exact_return and exact_success_rate: expectations over all episodes, without playing.
     """
 
     goes_with: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -112,13 +112,13 @@ class Control(Task):
         count = float(len(returns))
         metrics["standard_error"].update(returns)
         for name, values in (("mean_return", returns), ("mean_length", lengths), ("success_rate", successes)):
-            metrics[name].update(values.mean(), count)  # type: ignore[call-arg]
+            metrics[name].update(values.mean(), count)  # type: ignore[arg-type]
         if self.countable:
             environment = batch.environment
             policy = greedy(all_values(networks["model"], environment))
             total, reached = outcome(environment.table, policy, environment.time_limit)
-            metrics["exact_return"].update(torch.tensor(total), count)  # type: ignore[call-arg]
-            metrics["exact_success_rate"].update(torch.tensor(reached), count)  # type: ignore[call-arg]
+            metrics["exact_return"].update(torch.tensor(total), count)  # type: ignore[arg-type]
+            metrics["exact_success_rate"].update(torch.tensor(reached), count)  # type: ignore[arg-type]
 
     def sample(self, model: nn.Module, batch: EpisodeBatch, *, seed: Natural) -> Iterator[str]:
         """An episode of the greedy policy, step by step.

@@ -116,8 +116,6 @@ class PolicyIteration(Planning):
 
     def sweep(self, table: TransitionTable, values: Tensor) -> Tensor:
         best = values.amax(1, keepdim=True)
-        policy = greedy(
-            (values >= best - AS_GOOD).int()
-        )  # the first of those as good, so that rounding decides nothing
+        policy = greedy((values >= best - AS_GOOD).int())  # rounding decides nothing
         following = action_values(table, values_of(table, policy, self.discount), self.discount)
         return torch.where((following - values).abs() <= AS_GOOD, values, following)

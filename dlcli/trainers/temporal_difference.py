@@ -19,7 +19,7 @@ from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.loop import Loop
 
 Rows = list[list[float]]
-"""A table with a row for each state and a column for each action. Single numbers of lists are quicker than of tensors."""
+"""A row for each state, a column for each action. Single numbers of lists are quicker to reach than of tensors."""
 
 
 @dataclass
