@@ -281,7 +281,8 @@ def _monitor_problems(config: Mapping[str, Any]) -> list[str]:
     if monitor is None:
         return []
     task = config["task"]["name"]
-    metrics = TASKS.constant(task, "metric_directions", {})
+    defined, needs = provided_sizes(config["data"]), TASKS.constant(task, "metric_needs", {})
+    metrics = [m for m in TASKS.constant(task, "metric_directions", {}) if m not in needs or needs[m] in defined]
     splits = [split for split in DATA.constant(config["data"]["name"], "splits", ()) if split != "train"]
     known = [f"{split}/{metric}" for split in splits for metric in metrics]
     if monitor in known:

@@ -96,7 +96,7 @@ class Environment(DataModule):
         self.device = device
 
     def describe(self) -> dict[str, str]:
-        options = {name: str(value) for name, value in self.options.items()}
+        options = {name.replace("_", " "): str(value) for name, value in self.options.items()}
         sizes = ", ".join(f"{name}={value}" for name, value in self.spec.defined().items())
         return {"simulator": self.simulator, **options, "time limit": str(self.time_limit), "sizes": sizes}
 

@@ -8,11 +8,6 @@ from dlcli.data.environment import TableEnvironment, with_agent
 from dlcli.hyperparameters import Count, Natural
 from dlcli.registry import DATA
 
-MAPS = {
-    "4x4": ("SFFF", "FHFH", "FFFH", "HFFG"),
-    "8x8": ("SFFFFFFF", "FFFFFFFF", "FFFHFFFF", "FFFFFHFF", "FFFHFFFF", "FHHFFFHF", "FHFFHFHF", "FFFHFFFG"),
-}
-
 
 @DATA.register("frozen_lake")
 class FrozenLake(TableEnvironment):
@@ -28,10 +23,10 @@ class FrozenLake(TableEnvironment):
     def __init__(
         self, *, map: Literal["4x4", "8x8"], slippery: bool, time_limit: Count, episodes: Count, seed: Natural
     ):
-        self.map = MAPS[map]
-        self.shape = (len(self.map), len(self.map[0]))
-        options = {"desc": list(self.map), "is_slippery": slippery}
+        options = {"map_name": map, "is_slippery": slippery}
         super().__init__("FrozenLake-v1", time_limit=time_limit, episodes=episodes, seed=seed, options=options)
+        self.map = ["".join(cell.decode() for cell in row) for row in self.make().unwrapped.desc]
+        self.shape = (len(self.map), len(self.map[0]))
 
     def succeeded(self, reward: float, terminated: bool) -> bool:
         return reward > 0

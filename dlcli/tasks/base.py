@@ -56,6 +56,7 @@ class Task:
     Class attributes, read from the source before anything is imported:
         requires: sizes of DataSpec that the data must define.
         metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
+        metric_needs: metric name -> the size of DataSpec without which it is not measured.
         trains: the networks that have an optimizer each: the model, or named children of it.
         sample_split: the split whose first batch ``sample`` is given after the model; None if the model is enough.
         calls_model_only: every parameter is reached by calling ``networks["model"](…)`` once per loss, never a part of
@@ -68,6 +69,7 @@ class Task:
 
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
+    metric_needs: ClassVar[Mapping[str, str]] = {}
     trains: ClassVar[tuple[str, ...]] = ("model",)
     sample_split: ClassVar[str | None] = None
     calls_model_only: ClassVar[bool] = False

@@ -81,6 +81,7 @@ class Control(Task):
         "exact_return": "max",
         "exact_success_rate": "max",
     }
+    metric_needs = {"exact_return": "num_states", "exact_success_rate": "num_states"}
     calls_model_only = True
     sample_split = "test"
 
@@ -117,8 +118,8 @@ class Control(Task):
             environment = batch.environment
             policy = greedy(all_values(networks["model"], environment))
             total, reached = outcome(environment.table, policy, environment.time_limit)
-            metrics["exact_return"].update(torch.tensor(total), count)  # type: ignore[arg-type]
-            metrics["exact_success_rate"].update(torch.tensor(reached), count)  # type: ignore[arg-type]
+            metrics["exact_return"].update(torch.tensor(total, dtype=torch.float64), count)  # type: ignore[arg-type]
+            metrics["exact_success_rate"].update(torch.tensor(reached, dtype=torch.float64), count)  # type: ignore[arg-type]
 
     def sample(self, model: nn.Module, batch: EpisodeBatch, *, seed: Natural) -> Iterator[str]:
         """An episode of the greedy policy, step by step.

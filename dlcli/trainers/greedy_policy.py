@@ -7,28 +7,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlcli import runtime
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import DataError
 from dlcli.trainers.base import RunContext
 from dlcli.trainers.evaluation import evaluate, scalars
 from dlcli.trainers.loop import Loop
 
 
 def measure(run: RunContext, loop: Loop, monitor: str) -> None:
-    """Play the greedy policy, log and show what it reaches, and save ``best.pt`` if the monitored metric is the best.
-
-    Raises:
-        ConfigError: the environment does not offer the monitored metric.
-    """
+    """Play the greedy policy, log and show what it reaches, and save ``best.pt`` if it is the best so far."""
     split, _, metric = monitor.partition("/")
     networks = {"model": run.model}
     dtype = runtime.input_dtype(run.config["trainer"]["precision"])
     measured = evaluate(run.task, run.model, networks, run.data, split, dtype=dtype)
     values = scalars(measured)
-    if metric not in values:
-        raise ConfigError(
-            f"trainer.monitor={monitor}: known only where states can be counted; of this environment there are "
-            f"{', '.join(values)}"
-        )
     run.log(loop.step, {f"{split}/{name}": value for name, value in values.items()})
     run.show(loop.step, split, measured, networks)
     run.progress.evaluated(loop.step, split, values, metric)
