@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import MinLen, PositiveFloat, Seed, accepts, describe, keys_of
+from dlcli.hyperparameters import Init, MinLen, PositiveFloat, Seed, accepts, describe, keys_of
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
 TOP_LEVEL: dict[str, Any] = {
     "seed": Seed,
     "run_dir": Annotated[str, MinLen(1)],
+    "init": dict[str, Init],
     "init_from": str | None,
     "freeze": list[str],
     "lr_factors": dict[str, PositiveFloat],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -166,16 +167,12 @@ def plot(runs: Sequence[Compared], metric: str, file: Path) -> None:
     Raises:
         ConfigError: matplotlib is not installed, no run has logged the metric, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigError("a picture needs matplotlib: pip install 'dlcli[plot]'; or leave out --plot") from None
+    figure = _figure()
     curves = [(run, *run.curve(metric)) for run in runs]
     if not any(steps for _, steps, _ in curves):
         known = dict.fromkeys(name for run in runs for name in run.logged())
         raise ConfigError(f"--metric {metric}: no run has logged it; {suggestion(metric, known)}")
     options = differing_options(runs)
-    figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="step", ylabel=metric)
     for run, steps, values in curves:
         if steps:
@@ -183,6 +180,54 @@ def plot(runs: Sequence[Compared], metric: str, file: Path) -> None:
     axes.grid(alpha=0.3)
     if len(runs) <= 20:
         axes.legend(fontsize="small")
+    _save(figure, file)
+
+
+def plot_over(runs: Sequence[Compared], option: str, metric: str, file: Path) -> None:
+    """The runs' final metric over an option, such as the learning rate of a sweep; a line through the means.
+
+    Raises:
+        ConfigError: as ``plot``, or no run has the option, or its values are no numbers.
+    """
+    figure = _figure()
+    having = [run for run in runs if option in run.options]
+    if not having:
+        raise ConfigError(f"--over {option}: no run has it; {suggestion(option, differing_options(runs))}")
+    for run in having:
+        value = run.options[option]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ConfigError(f"--over {option}: {run.name} has {format_option(value)}; expected numbers")
+    results: dict[float, list[float]] = {}
+    for run in sorted(having, key=lambda run: run.options[option]):
+        if metric in run.metrics:
+            results.setdefault(run.options[option], []).append(run.metrics[metric])
+    if not results:
+        raise ConfigError(f"--metric {metric}: no run has it; {suggestion(metric, metrics_of(runs))}")
+    axes = figure.add_subplot(xlabel=option, ylabel=metric)
+    means = [statistics.fmean(values) for values in results.values()]
+    axes.plot(list(results), means)
+    pairs = [(value, result) for value, found in results.items() for result in found]
+    axes.plot(*zip(*pairs, strict=True), "o", color="C0", markersize=4)
+    axes.set_xscale(_scale(list(results)))
+    axes.set_yscale(_scale([result for _, result in pairs]))
+    axes.grid(alpha=0.3)
+    _save(figure, file)
+
+
+def _scale(values: Sequence[float]) -> str:
+    """Logarithmic for positive numbers of different orders of magnitude."""
+    return "log" if min(values) > 0 and max(values) >= 100 * min(values) else "linear"
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ConfigError("a picture needs matplotlib: pip install 'dlcli[plot]'; or leave out --plot") from None
+    return Figure(figsize=(8, 5), layout="constrained")
+
+
+def _save(figure: Any, file: Path) -> None:
     try:
         figure.savefig(file, dpi=150)
     except OSError as error:

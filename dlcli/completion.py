@@ -16,7 +16,7 @@ from dlcli.registry import REGISTRIES
 from dlcli.spec import SIZES
 
 OVERRIDING = ("train", "eval", "show")  # verbs whose arguments are overrides
-SAMPLING = ("prompt", "length", "temperature", "top_k", "top_p", "seed", "num_samples")
+SAMPLING = ("prompt", "length", "temperature", "top_k", "top_p", "seed", "num_samples", "scale", "output")
 OPTION_VALUES = {
     "--resume": "run",
     "--checkpoint": ("best", "last"),

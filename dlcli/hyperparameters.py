@@ -81,6 +81,8 @@ Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavie
 """The rules of ``dlcli.layers.initialisation``."""
 Chance = Annotated[float, Ge(0), Le(1)]
 Share = Annotated[float, Gt(0), Le(1)]
+Normalize = bool | Literal["symmetric", "per_channel", "imagenet"]
+"""What ``dlcli.data.images.normalisation`` does with pixels."""
 AUGMENTATIONS: dict[str, Any] = {
     "horizontal_flip": Chance,  # of mirroring left to right
     "vertical_flip": Chance,  # of mirroring upside down
@@ -120,6 +122,7 @@ NAMES: dict[str, Any] = {
     "Duration": Duration,
     "Activation": Activation,
     "Init": Init,
+    "Normalize": Normalize,
     "Augmentations": Augmentations,
 }
 """Every name that an annotation of a registered constructor may use."""

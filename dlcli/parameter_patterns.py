@@ -1,13 +1,45 @@
-"""Parameters chosen by patterns of their names: frozen, or learning at a rate of their own (d2l 14.2, fine-tuning)."""
+"""Parameters chosen by patterns of their names: begun by a rule, frozen, or learning at a rate of their own.
+
+Source: d2l 6.3 (initialisation) and 14.2 (fine-tuning).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from dlcli.errors import ConfigError, listing
+from dlcli.layers.initialisation import FOR_MATRICES, RULES
+
+
+def begin_by_rules(model: nn.Module, rules: Mapping[str, str]) -> None:
+    """Initial values of the parameters whose names fit a pattern, such as ``head.weight: xavier``.
+
+    Args:
+        model: its other parameters stay as they are.
+        rules: a rule of ``dlcli.layers.initialisation`` by pattern; the last that fits a name counts, and "default"
+            leaves what the model has begun with.
+
+    Raises:
+        ConfigError: a pattern that fits no parameter, or a rule for matrices where one fits a vector.
+    """
+    named = dict(model.named_parameters())
+    chosen: dict[str, str] = {}
+    for pattern, rule in rules.items():
+        chosen.update(dict.fromkeys(fitting(pattern, named, "init"), rule))
+    for name, rule in chosen.items():
+        if rule == "default":
+            continue
+        if named[name].ndim < 2 and rule in FOR_MATRICES:
+            raise ConfigError(
+                f"init: {rule} is a rule for weights of two axes and more, and '{name}' has {named[name].ndim}; use "
+                "another rule, or a pattern that leaves it out, such as *.weight"
+            )
+        with torch.no_grad():
+            RULES[rule](named[name])
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:

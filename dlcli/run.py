@@ -21,19 +21,30 @@ from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
-from dlcli.parameter_patterns import freeze, rate_factors
+from dlcli.parameter_patterns import begin_by_rules, freeze, rate_factors
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, SCHEDULERS, TASKS, TRAINERS
 from dlcli.run_records import write_json
 from dlcli.schedulers.base import Schedule
 from dlcli.scratch import layers_of
 from dlcli.tasks.base import Networks, Task
+from dlcli.tensorboard_projector import Embedding
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
 
 BOOKKEEPING = {
-    *("run_dir", "init_from", "layers", "task.sample", "trainer.monitor", "trainer.keep_top", "trainer.device"),
+    *(
+        "run_dir",
+        "init_from",
+        "layers",
+        "task.sample",
+        "task.plots",
+        "task.tsne",
+        "trainer.monitor",
+        "trainer.keep_top",
+        "trainer.device",
+    ),
     *("trainer.eval_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.process_timeout"),
     *("trainer.limit_eval_batches", "trainer.on_nonfinite", "trainer.deterministic"),
 }
@@ -74,6 +85,7 @@ class Run:
         MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
         runtime.seed_everything(self.seed)
         self.model = build_model(self.config, self.choices, self.data.spec)
+        begin_by_rules(self.model, self.config["init"])
         freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
@@ -181,6 +193,8 @@ class Run:
         for tag, value in shown.items():
             if isinstance(value, str):
                 self.tracker.text(step, f"{split}/{tag}", value)
+            elif isinstance(value, Embedding):
+                self.tracker.embedding(f"{split}/{tag}", value)
             else:
                 self.tracker.image(step, f"{split}/{tag}", value)
         for name, value in measured.items():

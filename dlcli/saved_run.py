@@ -146,11 +146,11 @@ class SavedRun:
             )
         return scalars(measured)
 
-    def sample(self, values: Mapping[str, Any]) -> Iterator[str]:
-        """Pieces of what the run's model generates with the options of its task's ``sample``."""
+    def sample(self, values: Mapping[str, Any]) -> Iterator[Any]:
+        """What the run's model generates with the options of its task's ``sample``, in pieces as they come."""
         split = self.task.sample_split
         given = [] if split is None else [self.data.batches(split, order="sequential")[0]]
-        pieces: Iterator[str] = self.task.sample(self.model, *given, **values)  # type: ignore[attr-defined]
+        pieces: Iterator[Any] = self.task.sample(self.model, *given, **values)  # type: ignore[attr-defined]
         return pieces
 
     def predictions(self, path: Path) -> Predictions:

@@ -39,7 +39,7 @@ def start(
     parent = run_folder(composed)
     run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     if composed.config["init_from"] is not None:
-        run.say(initialise_from(run.model, composed.config["init_from"], parent))
+        run.say(initialise_from(run.model, composed.config["init_from"], parent, run.config["init"]))
     if group is not None:
         group.copy_from_main([*run.model.parameters(), *run.model.buffers()])
         if not group.main:
@@ -118,7 +118,7 @@ def resume(
         raise DataError(f"{directory.name}: its checkpoint belongs to a run on other data; put its own back")
     check_fingerprint(record["fingerprint"], run.data, run.data_label, directory, "start a new run")
     if state is None and run.config["init_from"] is not None:
-        run.say(initialise_from(run.model, run.config["init_from"], directory.parent))
+        run.say(initialise_from(run.model, run.config["init_from"], directory.parent, run.config["init"]))
     if note:
         run.say(note)
     run.directory = directory

@@ -18,7 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlcli import tensorboard_events
+from dlcli import tensorboard_events, tensorboard_projector
+from dlcli.tensorboard_projector import Embedding
 
 METRICS = "metrics.jsonl"
 EVENTS = "events.out.tfevents.dlcli"  # TensorBoard wants ".tfevents." in the name; the rest is ours
@@ -40,6 +41,7 @@ class Tracker:
         self._metrics: _Log | None = None
         self._events: _Log | None = None
         self._step = 0
+        self._directory = directory
         if directory is not None:
             self._metrics = _Log(Path(directory) / METRICS, _whole_lines, offsets)
             self._events = _Log(Path(directory) / EVENTS, tensorboard_events.whole_records, offsets)
@@ -67,6 +69,15 @@ class Tracker:
         """An image for TensorBoard: a tensor or array of uint8, (3, H, W) or (1, H, W)."""
         if self._events is not None and self._events.on:
             self._add(tensorboard_events.image_event(step, tag, image))
+
+    def embedding(self, tag: str, embedding: Embedding) -> None:
+        """Vectors for TensorBoard's projector, in place of earlier ones."""
+        if self._directory is not None:
+            try:
+                tensorboard_projector.write(self._directory, tag, embedding)
+            except OSError as error:
+                reason = error.strerror or error
+                logger.warning("%s: no vectors for the projector (%s); training goes on", self._directory, reason)
 
     def hparams(self, config: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """The run's line in TensorBoard's HParams tab: its flat configuration and final metrics. Once, at the end."""

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dlcli"
 
 TIERS = (
-    {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress"},
+    {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress", "tensorboard_projector"},
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
     {
         "check",

@@ -9,7 +9,7 @@ from torch import nn
 from dlcli import train
 from dlcli.config import compose, fill_missing
 from dlcli.errors import ConfigError
-from dlcli.parameter_patterns import freeze, rate_factors
+from dlcli.parameter_patterns import begin_by_rules, freeze, rate_factors
 from dlcli.registry import MODELS, OPTIMIZERS
 from dlcli.run import Run
 from dlcli.spec import DataSpec
@@ -21,6 +21,44 @@ SMALL = ["data=digits", "model=mlp", "model.hidden_sizes=[8]", "trainer.max_epoc
 def network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2), nn.Linear(2, 1))
+
+
+def test_parameters_begin_by_the_last_rule_that_fits():
+    model, untouched = network(), network()
+    begin_by_rules(model, {"0.*": "zeros", "2.weight": "xavier", "3.*": "standard_normal", "3.bias": "default"})
+    assert not model[0].weight.any()
+    assert not model[0].bias.any()
+    bound = (6 / (4 + 2)) ** 0.5  # of Glorot's uniform distribution for 4 inputs and 2 outputs
+    assert 0.3 < float(model[2].weight.detach().abs().max()) <= bound
+    assert not torch.equal(model[2].weight, untouched[2].weight)
+    assert not torch.equal(model[3].weight, untouched[3].weight)
+    assert torch.equal(model[2].bias, untouched[2].bias)
+    assert torch.equal(model[3].bias, untouched[3].bias)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"head.*": "zeros"}, r"init: 'head.\*' fits no parameter that learns; there are 0.\*, 2.\*, 3.\*"),
+        ({"0.*": "he"}, r"init: he is a rule for weights of two axes and more, and '0.bias' has 1; use another rule"),
+    ],
+)
+def test_rules_that_do_not_fit(rules, message):
+    with pytest.raises(ConfigError, match=message):
+        begin_by_rules(network(), rules)
+
+
+def test_a_run_begins_by_the_rules_that_it_names(tmp_path):
+    options = [*SMALL, "init={output.*:zeros}"]
+    assert not any(p.any() for n, p in Run(compose(options)).model.named_parameters() if n.startswith("output"))
+    first = train([*SMALL, f"run_dir={tmp_path}"])
+    model = MODELS.build(first.config["model"], spec=first.data.spec)
+    begin_by_rules(model, {"output.weight": "zeros"})
+    said = initialise_from(model, str(first.directory), tmp_path, ["output.weight"])
+    assert said == f"init_from {first.directory.name}: 3 of 4 tensors loaded; begun by init: output.weight"
+    assert not model.output.weight.any()
+    assert torch.equal(model.output.bias, first.model.output.bias)
 
 
 def test_frozen_parameters_take_no_gradient():
@@ -104,13 +142,14 @@ def test_weights_of_a_run_with_another_head(tmp_path):
 
 def test_runs_of_earlier_versions_have_these_options_too():
     config = {"seed": 3}
-    assert set(fill_missing(config, {}, [])) >= {"freeze", "lr_factors"}
-    assert (config["seed"], config["freeze"], config["lr_factors"]) == (3, [], {})
+    assert set(fill_missing(config, {}, [])) >= {"freeze", "lr_factors", "init"}
+    assert (config["seed"], config["freeze"], config["lr_factors"], config["init"]) == (3, [], {}, {})
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("init={head.*:xaver}", "init=.*: expected a mapping from text to one of default, zeros, normal,"),
         ("freeze=stem", "freeze=stem: expected a list"),
         ("lr_factors={head.*:-1}", "lr_factors=.*: expected a mapping from text to a number greater than 0"),
     ],

@@ -19,6 +19,7 @@ case "$*" in
     "-m uv --version") exit 0 ;;
     "-m uv pip"* | "-m pip"*) echo "python $*" >>calls; exit "${INSTALL_FAILS:-0}" ;;
     *run_records*) ls -d runs/* ;;
+    "-m benchmarks"*) echo "python $* in $PWD with $PYTHONPATH" >>"$CALLS" ;;
     *) exec %s "$@" ;;
 esac
 """
@@ -63,7 +64,7 @@ def call(
     return done, (checkout / "calls").read_text().splitlines()
 
 
-INSTALL = "python -m uv pip install --python .venv/bin/python --editable ."
+INSTALL = "python -m uv pip install --compile-bytecode --python .venv/bin/python --editable ."
 TRAIN = "dlcli train model=lstm data=shakespeare"
 SAMPLE = "dlcli sample runs/one length=400"
 
@@ -116,6 +117,15 @@ def test_test_checks_and_hands_its_arguments_on(checkout: Path):
 
 def test_format_rewrites(checkout: Path):
     assert call(checkout, "scripts/format")[1][1:] == ["ruff check --fix --exit-zero --quiet .", "ruff format ."]
+
+
+def test_bench_has_an_environment_of_its_own_and_the_folder_of_the_caller(checkout: Path):
+    shutil.copytree(checkout / ".venv", checkout / ".bench-venv")
+    done, calls = call(checkout, "scripts/bench", "--quick", "4", CALLS=str(checkout / "calls"), PYTHONPATH="")
+    assert (done.returncode, done.stderr) == (0, "")
+    install = "python -m uv pip install --compile-bytecode --python .bench-venv/bin/python --editable .[bench]"
+    assert calls == [install, f"python -m benchmarks --quick 4 in / with {checkout}/scripts"]
+    assert len(call(checkout, "scripts/bench", CALLS=str(checkout / "calls"))[1]) == 1  # nothing is installed twice
 
 
 @pytest.mark.parametrize("beside", [True, False])

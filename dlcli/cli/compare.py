@@ -13,6 +13,7 @@ EXAMPLE = """\b
 Examples:
   dlcli compare lstm-shakespeare gru-shakespeare
   dlcli compare runs/sweep-lstm-shakespeare-20260301-120000 --plot curves.png
+  dlcli compare runs/sweep-lstm-shakespeare-20260301-120000 --plot rates.png --over optimizer.lr
   dlcli compare latest runs/mlp-digits-20260301-120000 --metric val/accuracy --json"""
 
 
@@ -27,6 +28,10 @@ def compare(
         str | None,
         typer.Option(metavar="METRIC", help="Only this one; by default all, and the monitored one is drawn."),
     ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(metavar="OPTION", help="With --plot: draw the result over this option, not over the steps."),
+    ] = None,
     as_json: AsJson = False,
     run_dir: RunDir = None,
 ) -> None:
@@ -36,7 +41,11 @@ def compare(
     from dlcli.errors import ConfigError, suggestion
 
     found = comparison.open_runs(runs, run_folder(run_dir))
-    if plot is not None:
+    if over is not None and plot is None:
+        raise ConfigError(f"--over {over} is for a picture: add --plot FILE.png")
+    if plot is not None and over is not None:
+        comparison.plot_over(found, over, metric or comparison.default_metric(found), plot)
+    elif plot is not None:
         comparison.plot(found, metric or comparison.default_metric(found), plot)
     metrics = comparison.metrics_of(found)
     if metric is not None and plot is None and metric not in metrics:

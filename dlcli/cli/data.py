@@ -99,10 +99,8 @@ def preview(
 
     _find(name)
     composed = compose([f"data={name}", *(overrides or [])])
-    from PIL import Image
-
     from dlcli.data.base import ImageBatch
-    from dlcli.functional.pictures import PREVIEW_IMAGES, grid
+    from dlcli.functional.pictures import PREVIEW_IMAGES, grid, save_png
     from dlcli.registry import DATA
 
     data: DataModule = DATA.build(composed.config["data"], label=name)
@@ -110,10 +108,7 @@ def preview(
     if not isinstance(batch, ImageBatch):
         raise ConfigError(f"data '{name}' holds no pictures; see 'dlcli data info {name} --preview'")
     shown = grid(batch.images[:PREVIEW_IMAGES])
-    try:
-        Image.fromarray(shown.permute(1, 2, 0).numpy()).save(output, format="PNG")
-    except OSError as error:
-        raise ConfigError(f"--output {output}: cannot be written ({error.strerror or error})") from None
+    save_png(shown, output)
     typer.echo(
         f"{output}: {min(len(batch.images), PREVIEW_IMAGES)} pictures of {shown.shape[2]}×{shown.shape[1]} in all"
     )

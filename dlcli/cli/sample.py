@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,8 @@ from dlcli.errors import ConfigError
 EXAMPLE = """\b
 Examples:
   dlcli sample latest
-  dlcli sample lstm-shakespeare prompt="JULIET:" length=300 temperature=0.7"""
+  dlcli sample lstm-shakespeare prompt="JULIET:" length=300 temperature=0.7
+  dlcli sample conv_autoencoder-mnist num_samples=100 output=digits.png"""
 
 
 def sample(
@@ -22,7 +24,8 @@ def sample(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Of texts: prompt length temperature top_k top_p seed num_samples. Of episodes: seed.",
+            help="For texts: prompt length temperature top_k top_p seed num_samples; "
+            "for pictures: num_samples scale seed output; for episodes: seed.",
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
@@ -31,7 +34,7 @@ def sample(
     plugin: Plugin = None,
     run_dir: RunDir = None,
 ) -> None:
-    """Generate with a run's weights; text is printed as it comes."""
+    """Generate with a run's weights: text is printed as it comes, pictures are written to a file."""
     from dlcli import runtime
     from dlcli.check import sample_problems
     from dlcli.config import parse_values
@@ -41,17 +44,26 @@ def sample(
     directories = search_path(config_dir, plugin)
     given = parse_values(options or [], text_keys=("prompt",))
     runtime.import_torch()
+    from dlcli.functional.pictures import save_png
     from dlcli.saved_run import SavedRun
 
     saved = SavedRun(directory, which=checkpoint, directories=directories, device=device)
     defaults = getattr(saved.task, "sample_defaults", None)
     if defaults is None:
         raise ConfigError(f"run {directory.name}: task '{saved.choices['task']}' cannot generate; try 'dlcli eval'")
+    output = directory / "sample.png"
+    if saved.task.samples == "pictures" and "output" in given:
+        output = Path(str(given.pop("output")))
     values = {**defaults, **given}
     problems = sample_problems(saved.config["task"]["name"], values)
     if problems:
         raise ConfigError(problems)
-    for piece in saved.sample(values):
+    pieces = saved.sample(values)
+    if saved.task.samples == "pictures":
+        save_png(next(pieces), output)
+        print(output)
+        return
+    for piece in pieces:
         sys.stdout.write(piece)
         sys.stdout.flush()
     print()

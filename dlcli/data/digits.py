@@ -19,7 +19,7 @@ import torch
 from dlcli.data.images import ImageData
 from dlcli.data.splits import divide, stratified_order
 from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Augmentations, Count, Folds, Fraction, Natural, Seed
+from dlcli.hyperparameters import Augmentations, Count, Folds, Fraction, Natural, Normalize, Seed
 from dlcli.registry import DATA
 
 SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"  # of the table
@@ -39,7 +39,7 @@ class Digits(ImageData):
         split_seed: Seed,
         folds: Folds | None,
         fold: Natural,
-        normalize: bool,
+        normalize: Normalize,
         resize: Count | None,
         augmentation: Augmentations | None,
     ):

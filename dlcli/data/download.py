@@ -88,6 +88,19 @@ def fetch_all(name: str) -> tuple[list[Path], str]:
     return list(paths), "upstream" if "upstream" in sources else "mirror"
 
 
+def fetch_folder(name: str) -> tuple[Path, str]:
+    """The folder that holds the verified files of a data set as ``sources.SOURCES`` lays them out, and their source.
+
+    Raises:
+        DataError: as ``fetch``; or some files are in the cache, and others in the mirror.
+    """
+    paths, source = fetch_all(name)
+    tops = {path.parents[file.path.count("/")] for path, file in zip(paths, SOURCES[name].files, strict=True)}
+    if len(tops) > 1:
+        raise DataError(f"{name}: its files are spread over {' and '.join(sorted(map(str, tops)))}; put them into one")
+    return tops.pop() / SOURCES[name].files[0].path.partition("/")[0], source
+
+
 def _download_once(file: RemoteFile) -> Path:
     """Download into the cache; whoever else wants the file waits and finds it there."""
     from filelock import FileLock
@@ -112,8 +125,9 @@ def _download_once(file: RemoteFile) -> Path:
             f"{file.path}: the disk is full ({file.size:,} bytes needed, {free:,} free at {target.parent}); "
             "free some space or set DLCLI_CACHE"
         ) from None
+    why = "; ".join(reasons) or "nobody publishes it in this form"
     raise DataError(
-        f"{file.path} cannot be downloaded ({'; '.join(reasons)}); set DLCLI_DATA_MIRROR to a folder that holds "
+        f"{file.path} cannot be downloaded ({why}); set DLCLI_DATA_MIRROR to a folder that holds "
         f"{file.path} with SHA-256 {file.sha256}"
     )
 

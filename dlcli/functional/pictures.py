@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from dlcli.errors import ConfigError
 
 GREEN, RED = (46, 160, 67), (218, 54, 51)
 PREVIEW_IMAGES = 64  # of a batch, in a grid for people
@@ -34,7 +37,7 @@ def grid(images: Tensor, colours: Tensor | None = None) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"a grid needs images of shape (N, 1 or 3, H, W), not {tuple(images.shape)}")
-    pixels = _to_pixels(images.detach().cpu()).expand(-1, 3, -1, -1)  # (N, 3, H, W)
+    pixels = thumbnails(images)
     factor = max(1, math.ceil(SMALLEST_SIDE / min(pixels.shape[2:])))
     pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     count, _, height, width = pixels.shape
@@ -47,6 +50,11 @@ def grid(images: Tensor, colours: Tensor | None = None) -> Tensor:
     tiles[:count, :, BORDER:-BORDER, BORDER:-BORDER] = pixels
     tiles = tiles.view(rows, columns, 3, height, width).permute(2, 0, 3, 1, 4)  # (3, rows, H, columns, W)
     return tiles.reshape(3, rows * height, columns * width)
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """Images (N, 1 or 3, H, W) as colours (N, 3, H, W) uint8 on the CPU, of floats the smallest of all is black."""
+    return _to_pixels(images.detach().cpu()).expand(-1, 3, -1, -1)
 
 
 def heatmap(matrix: Tensor) -> Tensor:
@@ -71,6 +79,20 @@ def heatmap(matrix: Tensor) -> Tensor:
     cell = max(1, HEATMAP_SIDE // max(matrix.shape))
     picture = colour.round().to(torch.uint8).permute(2, 0, 1)  # (3, R, C)
     return picture.repeat_interleave(cell, 1).repeat_interleave(cell, 2)
+
+
+def save_png(picture: Tensor, file: Path) -> None:
+    """Write a picture (3, H, W) uint8.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    from PIL import Image
+
+    try:
+        Image.fromarray(picture.permute(1, 2, 0).numpy()).save(file, format="PNG")
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror or error})") from None
 
 
 def _to_pixels(images: Tensor) -> Tensor:

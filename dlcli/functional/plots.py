@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlcli.functional.objectives import Objective
+
+MOST_NAMES = 10  # in a legend
 
 
 def trajectory(objective: Objective, way: Tensor) -> dict[str, Tensor]:
@@ -34,6 +37,40 @@ def trajectory(objective: Objective, way: Tensor) -> dict[str, Tensor]:
         axes.set_xlabel("x1")
         axes.set_ylabel("x2")
     return {"trajectory": _pixels(figure)}
+
+
+def points_and_line(points: Tensor, line: Tensor, x: str, y: str) -> Tensor | None:
+    """Points (N, 2) and the line through points (M, 2), with the axes' names.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel=x, ylabel=y)
+    axes.plot(points[:, 0], points[:, 1], ".", markersize=4)
+    axes.plot(line[:, 0], line[:, 1], color="tab:red")
+    return _pixels(figure)
+
+
+def scatter(points: Tensor, labels: Sequence[str]) -> Tensor | None:
+    """Points (N, 2) in the plane, a colour for each of the N labels.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xticks=[], yticks=[])
+    names = sorted(set(labels))
+    for number, name in enumerate(names):
+        rows = [row for row, label in enumerate(labels) if label == name]
+        axes.scatter(points[rows, 0], points[rows, 1], s=6, color=f"C{number}", label=name)
+    if 1 < len(names) <= MOST_NAMES:
+        axes.legend(fontsize="x-small", markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
+    return _pixels(figure)
 
 
 def _figure() -> Any:

@@ -25,6 +25,9 @@ RULES: dict[str, Callable[[Tensor], Tensor]] = {
     "orthogonal": nn.init.orthogonal_,
 }
 
+FOR_MATRICES = ("xavier", "xavier_normal", "he", "orthogonal")
+"""The rules that count inputs and outputs, so that the weights need two axes."""
+
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 

@@ -43,6 +43,7 @@ class ConvAutoencoder(nn.Module):
             ConfigError: no images, or an even kernel_size.
         """
         super().__init__()
+        self.code_size = code_size
         if len(input_shape) != 3:
             raise ConfigError(f"model 'conv_autoencoder' needs images (C, H, W), not inputs of shape {input_shape}")
         if kernel_size % 2 == 0:

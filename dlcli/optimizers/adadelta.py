@@ -6,11 +6,12 @@ Source: Zeiler, "ADADELTA: An Adaptive Learning Rate Method" (arXiv 1212.5701, 2
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import NonNegativeFloat, PositiveFloat, Probability
+from dlcli.hyperparameters import PositiveFloat, Probability
 from dlcli.optimizers.base import Optimizer
 from dlcli.optimizers.batches import Batch, Batches
 from dlcli.registry import OPTIMIZERS
@@ -24,21 +25,18 @@ class Adadelta(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: PositiveFloat,
         rho: Probability,
         eps: PositiveFloat,
-        weight_decay: NonNegativeFloat,
-        decay_biases: bool,
-        fused: bool,
+        **options: Any,
     ):
         """
         Args:
             rho: the share of both leaky averages that stays from step to step.
             eps: added below both roots; it also sets the size of the first steps.
-            weight_decay: coefficient of the L2 penalty, added to the gradient.
+            options: of every optimizer; weight_decay is the coefficient of the L2 penalty, added to the gradient.
         """
         self.rho, self.eps = rho, eps
-        super().__init__(named_parameters, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        super().__init__(named_parameters, **options)
         self.batches = Batches(self)
 
     def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:

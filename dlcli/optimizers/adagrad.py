@@ -7,11 +7,12 @@ Source: Duchi, Hazan and Singer, "Adaptive Subgradient Methods for Online Learni
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import NonNegativeFloat, PositiveFloat
+from dlcli.hyperparameters import PositiveFloat
 from dlcli.optimizers.base import Optimizer
 from dlcli.optimizers.batches import Batch, Batches
 from dlcli.registry import OPTIMIZERS
@@ -25,19 +26,16 @@ class Adagrad(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: PositiveFloat,
         eps: PositiveFloat,
-        weight_decay: NonNegativeFloat,
-        decay_biases: bool,
-        fused: bool,
+        **options: Any,
     ):
         """
         Args:
             eps: added to the root, against division by zero.
-            weight_decay: coefficient of the L2 penalty, added to the gradient.
+            options: of every optimizer; weight_decay is the coefficient of the L2 penalty, added to the gradient.
         """
         self.eps = eps
-        super().__init__(named_parameters, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        super().__init__(named_parameters, **options)
         self.batches = Batches(self)
 
     def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -8,12 +8,13 @@ https://kellerjordan.github.io/posts/muon/); the length of the step: Liu et al.,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import Count, NonNegativeFloat, PositiveFloat, Probability
-from dlcli.optimizers.adamw import adamw_kernel, adamw_state, adamw_update
+from dlcli.hyperparameters import Count, PositiveFloat, Probability
+from dlcli.optimizers.adam import adam_kernel, adam_state, adam_update
 from dlcli.optimizers.base import Optimizer
 from dlcli.optimizers.batches import Batch, Batches
 from dlcli.registry import OPTIMIZERS
@@ -51,48 +52,46 @@ class Muon(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: PositiveFloat,
         momentum: Probability,
         iterations: Count,
         bfloat16: bool,
         adamw_names: list[str],
         betas: tuple[Probability, Probability],
         eps: PositiveFloat,
-        weight_decay: NonNegativeFloat,
-        decay_biases: bool,
-        fused: bool,
+        **options: Any,
     ):
         """
         Args:
-            lr: of all parameters: an orthogonal step (A, B) is multiplied by ``0.2 sqrt(max(A, B))``, which gives it
-                about the mean square of a step of AdamW's.
             momentum: the share of M that stays from step to step.
             iterations: of Newton and Schulz's method.
             bfloat16: compute them in bfloat16; rounding does no harm, as they pull every singular value towards 1.
             adamw_names: parts of names; a parameter whose name contains one takes AdamW's step.
             betas, eps: of AdamW.
-            weight_decay: times ``lr``, the share by which parameters shrink at each step.
-            fused: AdamW's steps through torch's kernel.
+            options: of every optimizer. lr is that of all parameters: an orthogonal step (A, B) is multiplied by
+                ``0.2 sqrt(max(A, B))``, which gives it about the mean square of a step of AdamW's. weight_decay times
+                lr is the share by which parameters shrink at each step. fused takes AdamW's steps through its kernel.
         """
         self.momentum, self.iterations, self.bfloat16, self.betas, self.eps = momentum, iterations, bfloat16, betas, eps
         named = list(named_parameters)
         self.others = {id(p) for name, p in named if p.ndim < 2 or any(part in name for part in adamw_names)}
-        super().__init__(named, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        super().__init__(named, **options)
         self.batches = Batches(self)
 
     def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:
         if id(parameter) in self.others:
-            return adamw_state(parameter, self.fused)
+            return adam_state(parameter, self.fused)
         return {"momentum": torch.zeros_like(parameter)}
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], weight_decay: float) -> None:
+        shrunk = 1 - self.lr * weight_decay
         if "momentum" not in state:
-            adamw_update(parameter, gradient, state, self.lr, self.betas, self.eps, weight_decay)
+            parameter *= shrunk
+            adam_update(parameter, gradient, state, self.lr, self.betas, self.eps)
             return
         momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
         step = gradient.lerp(momentum, self.momentum).flatten(1)  # (A, B)
         step = orthogonalised(step.bfloat16() if self.bfloat16 else step, self.iterations).to(parameter.dtype)
-        parameter *= 1 - self.lr * weight_decay
+        parameter *= shrunk
         parameter -= 0.2 * max(step.shape) ** 0.5 * self.lr * step.view_as(parameter)
 
     def fused_step(self, indices: list[int]) -> None:
@@ -102,4 +101,4 @@ class Muon(Optimizer):
             self.batches.run(others, self._kernel)
 
     def _kernel(self, batch: Batch, gradients: list[Tensor]) -> None:
-        adamw_kernel(batch, gradients, self.lr, self.betas, self.eps)
+        adam_kernel(torch._fused_adamw_, batch, gradients, self.lr, self.betas, self.eps)

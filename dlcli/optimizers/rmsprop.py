@@ -7,11 +7,12 @@ Sources: Tieleman and Hinton, lecture 6.5 of "Neural Networks for Machine Learni
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import NonNegativeFloat, PositiveFloat, Probability
+from dlcli.hyperparameters import PositiveFloat, Probability
 from dlcli.optimizers.base import Optimizer
 from dlcli.optimizers.batches import Batch, Batches
 from dlcli.registry import OPTIMIZERS
@@ -25,14 +26,11 @@ class RMSprop(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: PositiveFloat,
         alpha: Probability,
         eps: PositiveFloat,
         momentum: Probability,
         centered: bool,
-        weight_decay: NonNegativeFloat,
-        decay_biases: bool,
-        fused: bool,
+        **options: Any,
     ):
         """
         Args:
@@ -40,10 +38,10 @@ class RMSprop(Optimizer):
             eps: added to the root, against division by zero.
             momentum: the share of the velocity that stays from step to step; 0 keeps no velocity.
             centered: divide by the standard deviation of the gradient instead of its root mean square.
-            weight_decay: coefficient of the L2 penalty, added to the gradient.
+            options: of every optimizer; weight_decay is the coefficient of the L2 penalty, added to the gradient.
         """
         self.alpha, self.eps, self.momentum, self.centered = alpha, eps, momentum, centered
-        super().__init__(named_parameters, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        super().__init__(named_parameters, **options)
         self.batches = Batches(self)
 
     def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:

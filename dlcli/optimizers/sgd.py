@@ -7,12 +7,13 @@ and momentum in deep learning" (ICML 2013) for Nesterov's form. d2l 12.4 to 12.6
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import NonNegativeFloat, PositiveFloat, Probability
+from dlcli.hyperparameters import Probability
 from dlcli.optimizers.base import Optimizer
 from dlcli.optimizers.batches import Batch, Batches
 from dlcli.registry import OPTIMIZERS
@@ -26,18 +27,15 @@ class SGD(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: PositiveFloat,
         momentum: Probability,
         nesterov: bool,
-        weight_decay: NonNegativeFloat,
-        decay_biases: bool,
-        fused: bool,
+        **options: Any,
     ):
         """
         Args:
             momentum: the share of the velocity that stays from step to step; 0 keeps no velocity.
             nesterov: step along the gradient plus the velocity's next share, as if looking ahead.
-            weight_decay: coefficient of the L2 penalty, added to the gradient.
+            options: of every optimizer; weight_decay is the coefficient of the L2 penalty, added to the gradient.
 
         Raises:
             ConfigError: ``nesterov`` without momentum.
@@ -45,7 +43,7 @@ class SGD(Optimizer):
         if nesterov and momentum == 0:
             raise ConfigError("optimizer.nesterov=true: needs optimizer.momentum above 0; add optimizer.momentum=0.9")
         self.momentum, self.nesterov = momentum, nesterov
-        super().__init__(named_parameters, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        super().__init__(named_parameters, **options)
         self.batches = Batches(self)
 
     def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -7,11 +7,12 @@ start at zero is used here (the paper starts from the squares of a first batch).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dlcli.hyperparameters import NonNegativeFloat, PositiveFloat, Probability
+from dlcli.hyperparameters import PositiveFloat, Probability
 from dlcli.optimizers.base import Optimizer
 from dlcli.optimizers.batches import Batch, Batches
 from dlcli.registry import OPTIMIZERS
@@ -25,21 +26,18 @@ class Yogi(Optimizer):
         self,
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         *,
-        lr: PositiveFloat,
         betas: tuple[Probability, Probability],
         eps: PositiveFloat,
-        weight_decay: NonNegativeFloat,
-        decay_biases: bool,
-        fused: bool,
+        **options: Any,
     ):
         """
         Args:
             betas: one minus the speed of the mean, and one minus the speed of the mean square.
             eps: added to the root; larger than Adam's, as the paper advises.
-            weight_decay: coefficient of the L2 penalty, added to the gradient.
+            options: of every optimizer; weight_decay is the coefficient of the L2 penalty, added to the gradient.
         """
         self.betas, self.eps = betas, eps
-        super().__init__(named_parameters, lr=lr, weight_decay=weight_decay, decay_biases=decay_biases, fused=fused)
+        super().__init__(named_parameters, **options)
         self.batches = Batches(self)
 
     def state_tensors(self, parameter: Tensor) -> dict[str, Tensor]:

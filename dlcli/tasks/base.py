@@ -57,19 +57,22 @@ class Task:
         requires: sizes of DataSpec that the data must define.
         metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
         metric_needs: metric name -> the size of DataSpec without which it is not measured.
+        samples: what ``sample`` yields, "text" or "pictures".
         trains: the networks that have an optimizer each: the model, or named children of it.
         sample_split: the split whose first batch ``sample`` is given after the model; None if the model is enough.
         calls_model_only: every parameter is reached by calling ``networks["model"](…)`` once per loss, never a part of
             the model, so that several processes may add up gradients while they are computed.
 
     A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
-    are in its YAML under ``sample``; it yields pieces of text as they come. A task that can predict has
+    are in its YAML under ``sample``; by ``samples`` it yields pieces of text as they come, or one picture, (3, H, W)
+    uint8. A task that can predict has
     ``predict(model, batch)``, and ``rows_of(predicted)`` if predictions of several models can be averaged.
     """
 
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
     metric_needs: ClassVar[Mapping[str, str]] = {}
+    samples: ClassVar[str] = "text"
     trains: ClassVar[tuple[str, ...]] = ("model",)
     sample_split: ClassVar[str | None] = None
     calls_model_only: ClassVar[bool] = False
@@ -107,6 +110,7 @@ class Task:
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """What to look at in TensorBoard after an evaluation, by tag.
 
-        A value is a text (str), an image or a grid of images (uint8 tensor, (3, H, W)).
+        A value is a text (str), an image or a grid of images (uint8 tensor, (3, H, W)), or vectors for the projector
+        (``Embedding``).
         """
         return {}

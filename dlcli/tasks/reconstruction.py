@@ -1,23 +1,28 @@
 """Reconstruction: a network learns to give back its own input, through a narrow code.
 
-Source: DLFS chapter 7 (autoencoders).
+Source: DLFS chapter 7 (autoencoders; their codes in the plane).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import grid
+from dlcli.functional.pictures import grid, thumbnails
+from dlcli.functional.plots import scatter
+from dlcli.hyperparameters import Count, Natural, PositiveFloat
 from dlcli.metrics.base import Mean, Metric
 from dlcli.registry import TASKS
+from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, Task
 from dlcli.tasks.outputs import check_shape
+from dlcli.tensorboard_projector import Embedding
 
 PREVIEW_IMAGES = 32
 
@@ -26,14 +31,26 @@ PREVIEW_IMAGES = 32
 class Reconstruction(Task):
     """The mean squared error between inputs and outputs, over all examples and numbers of each; labels are not used.
 
-    Model contract: ``model(inputs) -> reconstructions`` of the same shape. Metrics: loss.
+    Model contract: ``model(inputs) -> reconstructions`` of the same shape; to sample and to show codes also
+    ``model.encoder(inputs) -> codes (B, code_size)``, ``model.decoder(codes) -> reconstructions``. Metrics: loss.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("input_shape",)
     metric_directions = {"loss": "min"}
+    samples: ClassVar[str] = "pictures"
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, *, tsne: bool, sample: dict[str, Any]):
+        """
+        Args:
+            tsne: draw the codes by t-SNE after each evaluation.
+            sample: the defaults of ``sample``'s options, which the check of the configuration has looked at.
+        """
+        self.tsne = tsne
+        self.sample_defaults = sample
+        self.label_names: Sequence[str] | None = None
+
+    def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
+        self.label_names = label_names
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         yield Loss(F.mse_loss(self._forward(networks["model"], batch[0]), batch[0]))
@@ -56,10 +73,67 @@ class Reconstruction(Task):
         with evaluating(model):
             return self._forward(model, batch[0])
 
+    @torch.no_grad()
+    def sample(self, model: Any, *, num_samples: Count, scale: PositiveFloat, seed: Natural) -> Iterator[Tensor]:
+        """One picture: a grid of what the decoder makes of random codes. The global random state is never touched.
+
+        Args:
+            model: a model with a decoder of codes to images.
+            num_samples: codes.
+            scale: each of a code's numbers is uniform in ± this.
+            seed: of the drawing; the first codes are the same for any number of them.
+
+        Raises:
+            ConfigError: the model has no decoder, or not one of images.
+        """
+        if not hasattr(model, "decoder"):
+            raise ConfigError("cannot sample: the model has no decoder; use model=autoencoder or conv_autoencoder")
+        random = torch.rand(num_samples, model.code_size, generator=torch.Generator().manual_seed(seed))
+        weight = next(model.parameters())
+        with evaluating(model):
+            images = model.decoder(scale * (2 * random - 1).to(weight))
+        if not drawable(images):
+            raise ConfigError(f"cannot sample: what is decoded has the shape {tuple(images.shape[1:])}, no pictures")
+        yield grid(images)
+
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
-        """For images: "reconstructions", each image to the left of what the network makes of it."""
-        images = batch[0][:PREVIEW_IMAGES]
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
-            return {}
-        rebuilt = self.predict(uncompiled(networks["model"]), (images,))
-        return {"reconstructions": grid(torch.cat([images, rebuilt.to(images)], 3))}
+        """For images "reconstructions", each to the left of what the network makes of it; of a model with an encoder
+        "codes" for the projector, and "tsne", their picture in the plane."""
+        inputs = batch[0]
+        model: Any = uncompiled(networks["model"])
+        shown: dict[str, Any] = {}
+        if drawable(inputs):
+            images = inputs[:PREVIEW_IMAGES]
+            rebuilt = self.predict(model, (images,))
+            shown["reconstructions"] = grid(torch.cat([images, rebuilt.to(images)], 3))
+        if hasattr(model, "encoder"):
+            codes = at_least_float32(model.encoder(inputs)).cpu()
+            labels = self._labels(batch)
+            shown["codes"] = Embedding(codes, labels, thumbnails(inputs) if drawable(inputs) else None)
+            drawn = scatter(in_the_plane(codes), labels) if self.tsne and len(codes) > 1 else None
+            if drawn is not None:
+                shown["tsne"] = drawn
+        return shown
+
+    def _labels(self, batch: Any) -> list[str]:
+        """What the examples are called: their class, where they have one, else their number."""
+        labels = batch[1] if len(batch) > 1 else None
+        if labels is None or labels.ndim != 1 or labels.is_floating_point():
+            return [str(number) for number in range(len(batch[0]))]
+        return [str(self.label_names[label] if self.label_names else label) for label in labels.tolist()]
+
+
+def drawable(inputs: Tensor) -> bool:
+    """Whether these are images (N, 1 or 3, H, W)."""
+    return inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+
+
+def in_the_plane(codes: Tensor) -> Tensor:
+    """Points (N, 2) for codes (N, D), N > 1, near each other where the codes are.
+
+    Source: van der Maaten & Hinton 2008, "Visualizing Data using t-SNE"; DLFS chapter 7.
+    """
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(codes) - 1) / 3)
+    return torch.from_numpy(TSNE(perplexity=perplexity, random_state=0).fit_transform(codes.numpy()))

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlcli.errors import ConfigError
-from dlcli.functional.inference import at_least_float32, evaluating
+from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
+from dlcli.functional.plots import points_and_line
 from dlcli.hyperparameters import PositiveFloat
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.regression import R2, MeanAbsoluteError, RootMeanSquaredError
@@ -46,14 +47,18 @@ class Regression(Task):
     calls_model_only: ClassVar[bool] = True
     metric_directions = {"loss": "min", "mae": "min", "rmse": "min", "r2": "max"}
 
-    def __init__(self, *, loss: Literal["mse", "squared_error", "half_mse", "l1", "huber"], delta: PositiveFloat):
+    def __init__(
+        self, *, loss: Literal["mse", "squared_error", "half_mse", "l1", "huber"], delta: PositiveFloat, plots: bool
+    ):
         """
         Args:
             loss: what is minimised.
             delta: the error, in the targets' unit, from which huber grows linearly; the others ignore it.
+            plots: draw predictions after each evaluation.
         """
         self.loss = loss
         self.delta = delta
+        self.plots = plots
         self.num_targets = 0
 
     def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
@@ -122,3 +127,38 @@ class Regression(Task):
         if len(columns) == 1:
             return {"prediction": columns[0]}
         return {f"prediction_{number}": column for number, column in enumerate(columns)}
+
+    def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
+        """With ``plots``: "predictions" over the targets, where the diagonal is right; and "effect", the targets over
+        the feature that goes with them most closely, and the prediction if it changes and the others keep their mean.
+
+        Source: DLFS chapter 2. The effect is drawn for tables (B, F) with one target.
+        """
+        if not self.plots:
+            return {}
+        model = uncompiled(networks["model"])
+        predicted = self.predict(model, batch).double().flatten().cpu()
+        targets = self._in_target_unit(batch[1]).double().flatten().cpu()
+        ends = torch.stack([targets.min(), targets.max()])
+        points = torch.stack([targets, predicted], 1)
+        shown = {"predictions": points_and_line(points, torch.stack([ends, ends], 1), "target", "prediction")}
+        features = batch[0]
+        if features.ndim == 2 and self.num_targets == 1:
+            rows = features.double().cpu()
+            feature = strongest(rows, targets)
+            line = torch.linspace(float(rows[:, feature].min()), float(rows[:, feature].max()), 50)
+            inputs = features.mean(0).repeat(len(line), 1)
+            inputs[:, feature] = line.to(inputs)
+            effect = self.predict(model, (inputs,)).flatten().cpu()
+            points = torch.stack([rows[:, feature], targets], 1)
+            name = f"feature {feature} (from 0)"
+            shown["effect"] = points_and_line(points, torch.stack([line, effect.to(line)], 1), name, "target")
+        return {tag: picture for tag, picture in shown.items() if picture is not None}
+
+
+def strongest(features: Tensor, targets: Tensor) -> int:
+    """The column of features (N, F) with the largest absolute correlation with the targets (N,)."""
+    centred = features - features.mean(0)
+    size = centred.norm(dim=0)
+    scores = (centred.T @ (targets - targets.mean())).abs() / torch.where(size > 0, size, 1.0)
+    return int(scores.argmax())

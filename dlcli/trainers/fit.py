@@ -10,11 +10,10 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from dlcli import runtime
-from dlcli.errors import DataError
 from dlcli.registry import TRAINERS
 from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
-from dlcli.trainers.loop import Loop
+from dlcli.trainers.full_batch import begin, save
 
 
 @TRAINERS.register("fit")
@@ -37,10 +36,7 @@ class FitTrainer(Trainer):
         Raises:
             Interrupted: a signal arrived between two batches. DataError: the checkpoint is that of another model.
         """
-        loop = self.loop = Loop()
-        if run.resume_state is not None:
-            loop = self.loop = Loop(**run.resume_state["loop"])
-            self._restore(run)
+        loop = self.loop = begin(run)
         dtype = runtime.input_dtype(self.precision)
 
         # The step. What it cost is kept before anything is measured.
@@ -51,13 +47,13 @@ class FitTrainer(Trainer):
                 with torch.no_grad():
                     facts = run.model.fit(Watched(batches, dtype, run.interrupted))  # type: ignore[operator]
             except StopFitting:
-                self._save(run)
+                save(run, loop, "last")
                 run.leave_interrupted(0)
             loop.step = loop.epoch = 1
             loop.seconds = time.perf_counter() - started
             loop.latest = {name: float(value) for name, value in facts.items()}
             run.log(1, {f"train/{name}": value for name, value in loop.latest.items()})
-            self._save(run)
+            save(run, loop, "last")
 
         # The evaluation, at the one point there is.
         if loop.best is None:
@@ -73,7 +69,7 @@ class FitTrainer(Trainer):
             run.show(1, split, measured, networks)
             run.progress.evaluated(1, split, values, metric)
             loop.best = {"metric": self.monitor, "value": values[metric], "step": 1, "metrics": values}
-            self._save(run)
+            save(run, loop, "last")
         return "the model is fitted"
 
     def try_out(self, run: RunContext) -> dict[str, float]:
@@ -85,20 +81,6 @@ class FitTrainer(Trainer):
             model.fit([batch])  # type: ignore[operator]
             run.task.evaluation_step({"model": model}, batch, metrics)
         return scalars({name: metric.compute() for name, metric in metrics.items()})
-
-    def _save(self, run: RunContext) -> None:
-        assert self.loop is not None
-        self.loop.offsets = run.log_offsets()
-        run.save_checkpoint("last", {"model": run.model.state_dict(), "loop": dict(vars(self.loop))})
-
-    def _restore(self, run: RunContext) -> None:
-        assert run.resume_state is not None
-        try:
-            run.model.load_state_dict(run.resume_state["model"])
-        except RuntimeError:
-            raise DataError("the checkpoint is that of another model; put the run's own back") from None
-        run.model.to(run.device)
-        run.restore_random_state(run.resume_state)
 
 
 class StopFitting(Exception):

@@ -32,7 +32,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds and steps, easier targets")
     parser.add_argument("--gpu", action="store_true", help="the rows that need a GPU instead of the others")
     parser.add_argument("--rounds", type=int, help="rounds of each comparison (5; with --quick 3)")
-    parser.add_argument("--cpu-time", action="store_true", help="count processor time: for a machine that is not quiet")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count processor time: for a machine that is not quiet; the goals in s are of wall time",
+    )
     parser.add_argument("--reference", type=Path, help="a checkout of nanoGPT, to use instead of our reference loop")
     parser.add_argument("--scratch", type=Path, help="folder for temporary files (row 16 needs 13 GB)")
     parser.add_argument("--json", type=Path, help="write all figures of all rounds to this file")

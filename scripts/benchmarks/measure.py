@@ -7,6 +7,7 @@ sides that ran one right after the other drifts much less, and a side against it
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,30 +52,40 @@ def clock() -> float:
     return time.process_time() if os.environ.get("BENCH_CLOCK") == "cpu" else time.perf_counter()
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def environment() -> dict[str, str]:
     """What every measured process gets: the project and this suite on the path, and the same number of threads."""
     paths = [str(SCRIPTS), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    cores = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    threads = os.environ.get("OMP_NUM_THREADS", cores)
-    fixed = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": threads, "TERM": "xterm"}
-    return {**os.environ, **fixed, "COLUMNS": "100", **(extra or {})}
+    threads = os.environ.get("OMP_NUM_THREADS", str(cores()))
+    fixed = {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "OMP_NUM_THREADS": threads,
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
+    return {**os.environ, **fixed}
 
 
 class Command:
     """A whole process, from its start to its end. A command that fails ends the measuring of its side."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, extra: Mapping[str, str] | None = None):
-        self.arguments, self.folder, self.extra = list(arguments), folder, extra
+    def __init__(self, arguments: Sequence[str], folder: Path, warm: bool = True):
+        self.arguments, self.folder, self.warm = list(arguments), folder, warm
 
     def start(self) -> None:
-        self.round()  # fills the caches of files and of compiled Python
+        if self.warm:  # fills the caches of files and of compiled Python
+            self.round()
 
     def round(self) -> Figures:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(
             self.arguments,
             cwd=self.folder,
-            env=environment(self.extra),
+            env=environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -129,7 +141,8 @@ class Worker:
             self.round()
 
     def round(self) -> Figures:
-        os.write(self.ask, b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its last words say why
+            os.write(self.ask, b"\n")
         return self._answer()
 
     def stop(self) -> None:
@@ -228,20 +241,30 @@ class Measured:
         return statistics.median(self.values(side, figure))
 
 
-def paired(sides: Mapping[str, Side], rounds: int, say: Callable[[str], None]) -> Measured:
-    """Measure all sides in turn, ``rounds`` times. A side that fails is left out, and the others go on."""
+def paired(sides: Mapping[str, Side], rounds: int, say: Callable[[str], None], starters: int = 1) -> Measured:
+    """Measure all sides in turn, ``rounds`` times. A side that fails is left out, and the others go on.
+
+    ``starters``: how many sides prepare at the same time; what they do then is not measured.
+    """
     measured = Measured()
-    started: dict[str, Side] = {}
+
+    def start(side: Side) -> str:
+        try:
+            side.start()
+        except Absent as absent:
+            return str(absent)
+        return ""
+
+    different = {id(side): side for side in sides.values()}  # one side may have two names
     try:
+        say(f"starting {', '.join(sides)}")
+        with ThreadPoolExecutor(starters) as pool:
+            reasons = dict(zip(different, pool.map(start, different.values()), strict=True))
         for name, side in sides.items():
-            say(f"starting {name}")
-            try:
-                if side not in started.values():  # the same side may have two names
-                    started[name] = side
-                    side.start()
+            if reasons[id(side)]:
+                measured.absent[name] = reasons[id(side)]
+            else:
                 measured.rounds[name] = []
-            except Absent as absent:
-                measured.absent[name] = str(absent)
         for number in range(rounds):
             for name in list(measured.rounds):
                 say(f"round {number + 1} of {rounds}: {name}")
@@ -251,7 +274,7 @@ def paired(sides: Mapping[str, Side], rounds: int, say: Callable[[str], None]) -
                     measured.absent[name] = str(absent)
                     del measured.rounds[name]
     finally:
-        for side in started.values():
+        for side in different.values():
             side.stop()
     return measured
 

@@ -14,7 +14,7 @@ LIMIT = 4_000_000_000  # bytes of private memory after which the run is stopped:
 
 @row(16, "memory", "private memory (RssAnon) while training on a text larger than memory should be, and its step")
 def memory(bench: Bench) -> list[Finding]:
-    size = bench.pick(full=6_000_000_000, quick=300_000_000, smoke=60_000)
+    size = bench.pick(full=6_000_000_000, quick=100_000_000, smoke=60_000)
     free = shutil.disk_usage(bench.scratch).free
     if free < 2.2 * size:
         raise Absent(f"{free / 1e9:.0f} GB free in {bench.scratch}, {2.2 * size / 1e9:.0f} needed; see --scratch")

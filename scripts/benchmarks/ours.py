@@ -59,6 +59,32 @@ def data_epoch(folder: str, overrides: list[str]) -> Any:
     return block
 
 
+def augmented_epoch(folder: str, count: int, batch_size: int) -> Any:
+    """Seconds for each picture of one shuffled epoch that is cropped, flipped and standardised on the way."""
+    from benchmarks.workloads import colour_pictures
+    from dlcli.data.images import ImageData
+
+    data = ImageData(
+        {"train": colour_pictures(count)},
+        [str(label) for label in range(10)],
+        255,
+        batch_size=batch_size,
+        normalize=True,
+        resize=None,
+        augmentation={"horizontal_flip": 0.5, "crop_padding": 4},
+    )
+    epochs = iter(range(10**6))
+
+    def block() -> Figures:
+        began = clock()
+        batches = data.batches("train", order="shuffled", seed=0, epoch=next(epochs))
+        for index in range(len(batches)):
+            batches[index]
+        return {"seconds": (clock() - began) / count}
+
+    return block
+
+
 def epoch(folder: str, overrides: list[str]) -> Any:
     """One epoch from beginning to end: data, training, validation, logs, checkpoints, test."""
 

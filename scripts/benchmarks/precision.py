@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.rows import Bench, Finding, absolute, at_least, at_most, compared, row
 
@@ -26,7 +26,7 @@ CASES = {
     "char-LSTM": Case(["model=lstm", "data=shakespeare", "data.stand_in=false"], "val/loss", 1.5, 40, 300),
     "LeNet": Case([*FASHION, "model=lenet", "data.batch_size=256"], "val/accuracy", 1.7, 100, 600),
     "ResNet-18 at 32x32": Case(
-        [*FASHION, "model=resnet18_cifar", "data.resize=32", "data.batch_size=64"], "val/accuracy", 1.8, 6, 60
+        [*FASHION, "model=resnet18_cifar", "data.resize=32", "data.batch_size=32"], "val/accuracy", 1.8, 8, 100
     ),
 }
 SMOKE = {"LeNet": Case([*DIGITS, "data.resize=28", "model=lenet"], "val/accuracy", 1.7, 4, 4)}
@@ -38,7 +38,7 @@ def bf16(bench: Bench) -> list[Finding]:
     findings = []
     for name, case in (SMOKE if bench.size == "smoke" else CASES).items():
         steps = max(4, case.timed // bench.pick(full=1, quick=3, smoke=1))
-        low = {"overrides": [*case.overrides, "trainer.precision=bf16"], "steps": steps}
+        low: dict[str, Any] = {"overrides": [*case.overrides, "trainer.precision=bf16"], "steps": steps}
         measured = bench.measure(
             {
                 "bf16": (ours := bench.worker("ours:steps", **low)),
@@ -46,7 +46,8 @@ def bf16(bench: Bench) -> list[Finding]:
                 "a plain fp32 loop": bench.worker(
                     "peers.raw:task_steps", overrides=[*case.overrides, "trainer.precision=fp32"], steps=steps
                 ),
-            }
+            },
+            rounds=bench.turns(quick=1),
         )
         findings += [
             compared(

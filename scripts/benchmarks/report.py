@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks import suite
+from benchmarks.measure import cores
 from benchmarks.rows import Finding, Row, number
 
 PACKAGES = (
@@ -40,12 +41,11 @@ def processor() -> str:
 
 def machine() -> str:
     """One paragraph: processor, cores, load, versions, and the clock that was used."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = os.environ.get("OMP_NUM_THREADS", cores)
+    threads = os.environ.get("OMP_NUM_THREADS", cores())
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "load unknown"
     kind = "processor time" if os.environ.get("BENCH_CLOCK") == "cpu" else "wall time"
     packages = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{processor()}, {cores} cores, {threads} threads, {load}, {kind}; {packages}"
+    return f"{processor()}, {cores()} cores, {threads} threads, {load}, {kind}; {packages}"
 
 
 def cells(finding: Finding) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import Absent, Command, Local, Measured, Side, Worker, paired, ratios
+from benchmarks.measure import Absent, Command, Local, Measured, Side, Worker, cores, paired, ratios
 
 TERMINAL = sys.stderr.isatty()
 
@@ -82,23 +83,31 @@ class Bench:
 
     def __init__(self, size: str, scratch: Path, rounds: int | None = None, reference: Path | None = None):
         self.size, self.scratch, self.reference = size, scratch, reference
-        self.rounds = rounds or self.pick(full=5, quick=3, smoke=1)
+        self.rounds = rounds
         self.began = time.monotonic()
 
     def pick(self, *, full: Any, quick: Any, smoke: Any) -> Any:
         """The value for the size of this run of the suite."""
         return {"full": full, "quick": quick, "smoke": smoke}[self.size]
 
+    def turns(self, *, full: int = 5, quick: int = 3) -> int:
+        """How many rounds: as many as were asked for, else by the size."""
+        return int(self.rounds or self.pick(full=full, quick=quick, smoke=1))
+
+    def workers_of_loaders(self) -> tuple[int, ...]:
+        """How many processes a DataLoader gets; none when processor time counts, which would leave theirs out."""
+        return (0,) if os.environ.get("BENCH_CLOCK") == "cpu" else (0, 2)
+
     def folder(self) -> Path:
         """A new folder inside ``scratch``."""
         return Path(tempfile.mkdtemp(dir=self.scratch))
 
-    def command(self, *arguments: str, extra: Mapping[str, str] | None = None) -> Side:
-        """A whole Python process: ``python ARGUMENTS``."""
-        return Command([sys.executable, *arguments], self.folder(), extra)
+    def command(self, *arguments: str, warm: bool = True) -> Side:
+        """A whole Python process: ``python ARGUMENTS``. ``warm``: once before it counts."""
+        return Command([sys.executable, *arguments], self.folder(), warm)
 
-    def dlcli(self, *arguments: str) -> Side:
-        return self.command("-m", "dlcli", *arguments)
+    def dlcli(self, *arguments: str, warm: bool = True) -> Side:
+        return self.command("-m", "dlcli", *arguments, warm=warm)
 
     def worker(self, function: str, *, warm: bool = True, **arguments: Any) -> Side:
         """A block of work in a process of its own (here, when only trying out). ``warm``: once before it counts."""
@@ -112,7 +121,7 @@ class Bench:
         return copy.copy(side) if self.size == "full" else side
 
     def measure(self, sides: Mapping[str, Side], rounds: int | None = None) -> Measured:
-        return paired(sides, rounds or self.rounds, self.say)
+        return paired(sides, rounds or self.turns(), self.say, starters=1 if self.size == "smoke" else cores())
 
     def say(self, text: str) -> None:
         """What is going on, for a person who waits: one line that is overwritten on a terminal."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks import workloads
-from benchmarks.rows import Bench, Finding, absolute, at_least, compared, row
+from benchmarks.rows import Bench, Finding, Goal, absolute, at_least, compared, row
 from benchmarks.texts import reference
 
 
@@ -31,10 +33,10 @@ def sampling(bench: Bench) -> list[Finding]:
 
 
 def _compared(
-    bench: Bench, what: str, overrides: list[str], function: str, peer: str, prompt: int, count: int, goal: object
+    bench: Bench, what: str, overrides: list[str], function: str, peer: str, prompt: int, count: int, goal: Goal | None
 ) -> list[Finding]:
-    common = {"overrides": overrides, "prompt": prompt, "count": count}
-    extra = {"reference": reference(bench)} if "nanogpt" in function else {}
+    common: dict[str, Any] = {"overrides": overrides, "prompt": prompt, "count": count}
+    extra: dict[str, Any] = {"reference": reference(bench)} if "nanogpt" in function else {}
     measured = bench.measure(
         {
             "dlcli": (ours := bench.worker("ours:generation", **common)),

@@ -22,7 +22,8 @@ def show_help(bench: Bench) -> list[Finding]:
             "python -c pass": bench.command("-c", "pass"),
             "a bare Hydra app": bench.command(str(PEERS / "hydra_app.py"), "--help"),
             "LightningCLI": bench.command(str(PEERS / "lightning_cli.py"), "--help"),
-        }
+        },
+        rounds=bench.turns(quick=2),
     )
     return compared_with_all(measured, "dlcli --help", {"python -c pass": at_most(8)})
 
@@ -37,7 +38,8 @@ def one_step(bench: Bench) -> list[Finding]:
             "import torch": bench.command("-c", "import torch"),
             "a plain script": bench.command(str(PEERS / "plain_script.py"), folders[0], "1"),
             "Hydra + Lightning": bench.command(str(PEERS / "lightning_script.py"), f"+folder={folders[1]}"),
-        }
+        },
+        rounds=bench.turns(quick=2),
     )
     return compared_with_all(measured, "dlcli train", {"import torch": at_most(0.95)})
 
@@ -51,7 +53,7 @@ def compose(bench: Bench) -> list[Finding]:
             "itself (A/A)": bench.twin(ours),
             "Hydra's compose alone": bench.worker("peers.hydra_compose:compose", overrides=overrides),
         },
-        rounds=bench.pick(full=20, quick=10, smoke=1),
+        rounds=bench.turns(full=20, quick=10),
     )
     milliseconds = [1e3 * value for value in measured.values("compose + check")]
     return [

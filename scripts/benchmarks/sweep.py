@@ -16,15 +16,20 @@ def sweep(bench: Bench) -> list[Finding]:
     app = str(PEERS / "hydra_app.py")
     theirs = ["--multirun", f"+seed=range({JOBS})"]
     script = "import subprocess, sys; [subprocess.run([sys.executable, *sys.argv[1:]], check=True) for _ in range(8)]"
+    warm = bench.size == "full"
     measured = bench.measure(
         {
             "dlcli": (ours := bench.dlcli(*OURS)),
             "itself (A/A)": bench.twin(ours),
-            "Hydra's basic launcher (one process)": bench.command(app, *theirs),
-            "Hydra's joblib launcher": bench.command(app, *theirs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),
-            "a shell loop": bench.command("-c", script, str(PEERS / "plain_script.py"), str(bench.folder()), "5"),
+            "Hydra's basic launcher (one process)": bench.command(app, *theirs, warm=warm),
+            "Hydra's joblib launcher": bench.command(
+                app, *theirs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", warm=warm
+            ),
+            "a shell loop": bench.command(
+                "-c", script, str(PEERS / "plain_script.py"), str(bench.folder()), "5", warm=warm
+            ),
         },
-        rounds=bench.pick(full=5, quick=1, smoke=1),
+        rounds=bench.turns(quick=1),
     )
     seconds = measured.values("dlcli") if "dlcli" in measured.rounds else []
     return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks import workloads
 from benchmarks.rows import Bench, Finding, absolute, at_least, at_most, compared, compared_with_all, row
 
@@ -36,9 +38,9 @@ def overhead(bench: Bench) -> list[Finding]:
 
 def _overhead(bench: Bench, what: str, overrides: list[str], steps: int, microseconds: float | None) -> list[Finding]:
     """Ours against a loop with the same optimizer; the peers against a loop with theirs, torch's fused AdamW."""
-    common = {"overrides": overrides, "steps": steps}
-    wanted = bench.size == "full" or (bench.size == "quick" and microseconds is not None)
-    peers = PEERS if wanted else {}
+    common: dict[str, Any] = {"overrides": overrides, "steps": steps}
+    quick = {} if microseconds is None else {"Lightning": PEERS["Lightning"]}
+    peers = bench.pick(full=PEERS, quick=quick, smoke={})
     measured = bench.measure(
         {
             "dlcli": (ours := bench.worker("ours:steps", **common)),
@@ -67,7 +69,10 @@ def _overhead(bench: Bench, what: str, overrides: list[str], steps: int, microse
 
 @row(5, "step", "the default step of a 784-256-10 MLP at batch 256 against a hand-written AdamW loop")
 def step(bench: Bench) -> list[Finding]:
-    common = {"overrides": [*pictures(bench), *MLP], "steps": bench.pick(full=2000, quick=600, smoke=20)}
+    common: dict[str, Any] = {
+        "overrides": [*pictures(bench), *MLP],
+        "steps": bench.pick(full=2000, quick=600, smoke=20),
+    }
     measured = bench.measure(
         {
             "dlcli": (ours := bench.worker("ours:steps", **common)),
@@ -84,15 +89,19 @@ def epoch(bench: Bench) -> list[Finding]:
     findings = []
     for precision, theirs, goal in (("fp32", "32-true", at_least(8)), ("bf16", "bf16-mixed", at_least(14))):
         overrides = [*pictures(bench), *MLP[:-1], f"trainer.precision={precision}"]
-        peer = {"overrides": overrides, "precision": theirs}
+        peer: dict[str, Any] = {"overrides": overrides, "precision": theirs, "warm": bench.size == "full"}
         measured = bench.measure(
             {
                 "dlcli": (ours := bench.worker("ours:epoch", overrides=overrides)),
                 "itself (A/A)": bench.twin(ours),
-                "Lightning + torchvision": bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=0),
-                "the same, 2 workers": bench.worker("peers.lightning_trainer:mnist_epoch", **peer, workers=2),
+                **{
+                    f"Lightning + torchvision{f', {workers} workers' if workers else ''}": bench.worker(
+                        "peers.lightning_trainer:mnist_epoch", **peer, workers=workers
+                    )
+                    for workers in bench.workers_of_loaders()
+                },
             },
-            rounds=bench.pick(full=5, quick=2, smoke=1),
+            rounds=bench.turns(quick=1),
         )
         for finding in compared_with_all(measured, "dlcli", {"Lightning + torchvision": goal}, faster=True):
             finding.what = f"{precision}: {finding.what}"

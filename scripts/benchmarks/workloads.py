@@ -95,6 +95,15 @@ def table(folder: Path, rows: int = 8000) -> Path:
     return file
 
 
+def colour_pictures(count: int) -> tuple[Any, Any]:
+    """Random pictures (count, 3, 32, 32) uint8, like CIFAR-10's, and labels (count,)."""
+    import torch
+
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    return pixels, torch.randint(10, (count,), generator=draw)
+
+
 WORDS = 5000
 PIECE = 1 << 18  # characters that are made up; a longer text repeats them from another place each time
 

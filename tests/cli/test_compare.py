@@ -155,3 +155,39 @@ def test_no_torch(process):
     assert done.returncode == 0
     assert "| torch\n" not in done.stderr
     assert "matplotlib" not in done.stderr
+
+
+def test_a_result_over_an_option(dlcli, trained, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.axes import Axes
+
+    for number, lr in enumerate((0.5, 0.001, 0.001, 0.01)):
+        trained(f"run-{number}", optimizer={"lr": lr, "name": f"sgd-{number}"}, seed=number)
+    drawn = []
+    draw = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, *data, **how: drawn.append(data) or draw(self, *data, **how))
+    names = [f"run-{number}" for number in range(4)]
+    code, out, _ = dlcli("compare", *names, "--plot", tmp_path / "rates.png", "--over", "optimizer.lr")
+    assert (code, out.splitlines()[-1]) == (0, f"{tmp_path / 'rates.png'}: val/loss")
+    assert [list(values) for values in drawn[0]] == [[0.001, 0.01, 0.5]] * 2  # the loss is the rate
+    assert [list(values) for values in drawn[1][:2]] == [[0.001, 0.001, 0.01, 0.5]] * 2
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--over", "optimizer.lr"], "--over optimizer.lr is for a picture: add --plot FILE.png"),
+        (["--plot", "x.png", "--over", "optimizer.l"], "--over optimizer.l: no run has it; did you mean optimizer.lr?"),
+        (["--plot", "x.png", "--over", "model.name"], "--over model.name: a has mlp; expected numbers"),
+        (
+            ["--plot", "x.png", "--over", "optimizer.lr", "--metric", "val/los"],
+            "--metric val/los: no run has it; did you mean val/loss?",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_over_an_option(dlcli, options, message):
+    pytest.importorskip("matplotlib")
+    code, _, err = dlcli("compare", "a", "b", *options)
+    assert (code, err) == (2, f"dlcli: {message}\n")

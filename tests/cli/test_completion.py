@@ -44,7 +44,7 @@ def test_groups_and_keys_of_the_top_level(complete):
     assert complete("show", "mod") == ["model.", "model="]
     assert complete("show", "se") == ["seed="]
     assert complete("show", "exp") == ["experiment="]
-    assert complete("show", "init") == ["init_from="]
+    assert complete("show", "init") == ["init=", "init_from="]
 
 
 def test_choices(complete):

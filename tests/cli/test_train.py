@@ -245,3 +245,24 @@ def test_a_run_works_in_odd_folders(tmp_path: Path) -> None:
     assert run([*DIGITS, f"run_dir='{odd}'", "--quiet"]) == 0
     (directory,) = odd.iterdir()
     assert run(["eval", str(directory)]) == 0
+
+
+def test_pictures_are_sampled_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    def width_of(file: Path) -> int:
+        with Image.open(file) as picture:
+            return picture.width
+
+    assert run([*DIGITS, "task=reconstruction", "model=autoencoder", "--quiet"]) == 0
+    assert run(["sample", "latest", "num_samples=9", f"output={tmp_path / 'nine.png'}"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'nine.png'}\n"
+    assert run(["sample", "latest", "num_samples=16"]) == 0
+    file = Path(capsys.readouterr().out.strip())
+    assert file.name == "sample.png"
+    assert width_of(file) * 3 == width_of(tmp_path / "nine.png") * 4
+    assert (file.parent / "projector_config.pbtxt").is_file()
+    assert run(["sample", "latest", "scale=0"]) == 2
+    assert "scale=0: expected a number greater than 0" in last_error(capsys)
+    assert run(["sample", "latest", f"output={tmp_path / 'no' / 'x.png'}"]) == 2
+    assert "x.png: cannot be written (No such file or directory)" in last_error(capsys)

@@ -46,7 +46,7 @@ def batch(options, images, seed=0, labels=None, classes=4):
 
 def digits(**changes):
     options = {"val_fraction": 0.1, "test_fraction": 0.2, "split_seed": 0, "normalize": True, "resize": None}
-    return Digits(batch_size=32, **options, **changes)
+    return Digits(batch_size=32, folds=None, fold=0, **options, **changes)
 
 
 def test_every_named_change_is_tested_here():

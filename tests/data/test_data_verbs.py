@@ -137,7 +137,7 @@ def test_a_preview_draws_what_training_sees(tmp_path):
     ("arguments", "message"),
     [
         (["synthetic_regression"], "data 'synthetic_regression' holds no pictures; see 'dlcli data info"),
-        (["digits", "--output", "/nowhere/digits.png"], "--output /nowhere/digits.png: cannot be written"),
+        (["digits", "--output", "/nowhere/digits.png"], "/nowhere/digits.png: cannot be written"),
         (["digits", "data.augmentation.blur=1"], "unknown option 'data.augmentation.blur'"),
         (["digit"], "no data 'digit'; "),
     ],

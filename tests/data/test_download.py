@@ -322,11 +322,11 @@ def test_the_default_cache_is_the_users(monkeypatch, tmp_path):
 
 def test_the_table_of_sources_is_sound():
     files = [file for dataset in SOURCES.values() for file in dataset.files]
-    assert len({file.path for file in files}) == len(files) > 10
+    assert len({file.path for file in files}) == len(files) >= 219
     for file in files:
         assert len(file.sha256) == 64
         assert file.size > 0
-        assert file.addresses
+        assert file.addresses or file.path.startswith(("cifar10-jpg/", "hotdog/"))  # which nobody publishes as such
         assert all(address.startswith("https://") and address.endswith(file.name) for address in file.addresses)
         assert not file.path.startswith("/")
         assert ".." not in file.path

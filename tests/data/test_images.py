@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlcli.data import digits, mnist
+from dlcli.data import digits, published_pictures
 from dlcli.data.digits import Digits
 from dlcli.data.idx import read_idx
 from dlcli.data.images import ImageData, pixel_statistics
@@ -98,7 +98,7 @@ def small_mnist(tmp_path, monkeypatch):
     paths = [tmp_path / f"file{index}" for index in range(4)]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    monkeypatch.setattr(mnist, "fetch_all", lambda _: (paths, "mirror"))
+    monkeypatch.setattr(published_pictures, "fetch_all", lambda _: (paths, "mirror"))
     return paths
 
 

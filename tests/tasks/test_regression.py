@@ -23,8 +23,8 @@ class Fixed(nn.Module):
         return features
 
 
-def make_task(loss: str = "mse", delta: float = 1.0, num_targets: int = 2) -> Any:
-    task = Regression(loss=loss, delta=delta)  # type: ignore[arg-type]
+def make_task(loss: str = "mse", delta: float = 1.0, num_targets: int = 2, plots: bool = False) -> Any:
+    task = Regression(loss=loss, delta=delta, plots=plots)  # type: ignore[arg-type]
     task.bind(DataSpec(num_targets=num_targets, num_outputs=num_targets), None, None)
     return task
 
@@ -102,3 +102,40 @@ def test_predict_evaluates_the_model_without_gradients() -> None:
     torch.testing.assert_close(found, model[0](features).detach())
     assert not found.requires_grad
     assert model[1].training
+
+
+def test_pictures_are_drawn_when_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlcli.tasks import regression
+
+    drawn: list[Any] = []
+    monkeypatch.setattr(regression, "points_and_line", lambda *given: drawn.append(given) or torch.zeros(3, 2, 2))
+    features = torch.tensor([[0.0, 1.0], [1.0, 5.0], [2.0, 1.0]])
+    batch = TableBatch(features, torch.tensor([[1.0], [3.0], [5.5]]))
+    model = nn.Linear(2, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[2.0, 1.0]]))
+        model.bias.fill_(-1.0)
+    assert make_task(num_targets=1).preview({"model": model}, batch) == {}
+    task = make_task(num_targets=1, plots=True)
+    assert set(task.preview({"model": model}, batch)) == {"predictions", "effect"}
+    assert drawn[0][0].tolist() == [[1, 0], [3, 6], [5.5, 4]]
+    assert drawn[0][1].tolist() == [[1, 1], [5.5, 5.5]]
+    points, line, name, _ = drawn[1]
+    assert name == "feature 0 (from 0)"  # which rises with the target
+    assert points.tolist() == [[0, 1], [1, 3], [2, 5.5]]
+    torch.testing.assert_close(line[:, 1], 2 * line[:, 0] + features[:, 1].mean() - 1)
+    several = make_task(plots=True).preview({"model": Fixed()}, TableBatch(torch.randn(4, 2), torch.randn(4, 2)))
+    assert set(several) == {"predictions"}
+
+
+def test_the_picture_of_points_and_a_line() -> None:
+    pytest.importorskip("matplotlib")
+    from dlcli.functional.plots import points_and_line, scatter
+
+    for picture in (
+        points_and_line(torch.rand(5, 2), torch.rand(2, 2), "x", "y"),
+        scatter(torch.rand(2, 2), ["a", "b"]),
+    ):
+        assert picture is not None
+        assert (picture.dtype, picture.shape[0]) == (torch.uint8, 3)
+        assert len(picture.flatten(1).unique(dim=1).T) > 2  # something is drawn

@@ -9,7 +9,16 @@ from dlcli.spec import SIZES, DataSpec
 from dlcli.tasks.base import Task
 
 ENTRIES = catalogue.entries("task")
-SPEC = DataSpec(input_shape=(3,), num_outputs=4, num_classes=4, num_targets=4, vocab_size=4, sequence_length=8)
+SPEC = DataSpec(
+    input_shape=(3,),
+    num_outputs=4,
+    num_classes=4,
+    num_targets=4,
+    vocab_size=4,
+    sequence_length=8,
+    num_states=4,
+    num_actions=4,
+)
 
 
 def test_the_entries_are_found() -> None:

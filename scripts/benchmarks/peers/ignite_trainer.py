@@ -11,9 +11,8 @@ from benchmarks.workloads import STEPS_PER_LOG, STEPS_PER_SAVE, built, clocked, 
 def steps(folder: str, overrides: list[str], steps: int) -> Any:
     run = built(overrides)
     times = clocked(run)
-    from ignite.contrib.handlers import ProgressBar
     from ignite.engine import Events, create_supervised_trainer
-    from ignite.handlers import ModelCheckpoint
+    from ignite.handlers import ModelCheckpoint, ProgressBar
     from ignite.handlers.tensorboard_logger import TensorboardLogger
     from torch.nn import functional as F
 
@@ -26,7 +25,10 @@ def steps(folder: str, overrides: list[str], steps: int) -> Any:
         ProgressBar().attach(trainer, output_transform=lambda loss: {"loss": loss})
         with TensorboardLogger(log_dir=folder) as logger:
             logger.attach_output_handler(
-                trainer, Events.ITERATION_COMPLETED(every=STEPS_PER_LOG), "train", lambda loss: {"loss": loss}
+                trainer,
+                Events.ITERATION_COMPLETED(every=STEPS_PER_LOG),
+                "train",
+                output_transform=lambda loss: {"loss": loss},
             )
             keep = ModelCheckpoint(folder, "state", n_saved=2, require_empty=False)
             saved = {"model": run.model, "optimizer": optimizer}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Figures, clock
-from benchmarks.workloads import built
+from benchmarks.workloads import built, colour_pictures
 
 
 def write_idx(file: Path, values: Any) -> None:
@@ -54,5 +54,40 @@ def data_epoch(folder: str, overrides: list[str], workers: int) -> Any:
         for _ in loader:
             pass
         return {"seconds": (clock() - began) / len(loader)}
+
+    return block
+
+
+def augmented_epoch(folder: str, count: int, batch_size: int, version: int) -> Any:
+    """Seconds for each picture of one shuffled epoch, by transforms v1 or v2 on PIL pictures, as CIFAR10 has them."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms
+    from torchvision.transforms import v2
+
+    mean, deviation = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+    pixels, labels = colour_pictures(count)
+    arrays, targets = pixels.permute(0, 2, 3, 1).contiguous().numpy(), labels.tolist()  # (N, H, W, C)
+    moves = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+    change: Any = transforms.Compose([*moves, transforms.ToTensor(), transforms.Normalize(mean, deviation)])
+    if version == 2:
+        moves = [v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(), v2.ToImage()]
+        change = v2.Compose([*moves, v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, deviation)])
+
+    class Pictures(Dataset[Any]):
+        def __len__(self) -> int:
+            return count
+
+        def __getitem__(self, index: int) -> Any:
+            return change(Image.fromarray(arrays[index])), targets[index]
+
+    loader = DataLoader(Pictures(), batch_size, shuffle=True)
+
+    def block() -> Figures:
+        began = clock()
+        for _ in loader:
+            pass
+        return {"seconds": (clock() - began) / count}
 
     return block

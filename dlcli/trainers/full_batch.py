@@ -1,0 +1,125 @@
+"""What trainers share whose steps look at all training data: the loss over them, and the loop around the steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dlcli.errors import ConfigError, DataError, NonFiniteError
+from dlcli.trainers.base import RunContext
+from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.loop import Loop
+
+MOST_PARAMETERS = 2000  # a step costs at least so many passes over the data
+
+
+def parameters_of(run: RunContext, trainer: str) -> list[nn.Parameter]:
+    """The parameters that learn.
+
+    Raises:
+        ConfigError: too many for such a trainer.
+    """
+    parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+    count = sum(parameter.numel() for parameter in parameters)
+    if count > MOST_PARAMETERS:
+        raise ConfigError(f"trainer '{trainer}': {count:,} parameters; expected at most {MOST_PARAMETERS:,}")
+    return parameters
+
+
+def begin(run: RunContext) -> Loop:
+    """A fresh loop, or that of the checkpoint to resume from, whose weights and random state are restored.
+
+    Raises:
+        DataError: the checkpoint is that of another model.
+    """
+    if run.resume_state is None:
+        return Loop()
+    try:
+        run.model.load_state_dict(run.resume_state["model"])
+    except RuntimeError:
+        raise DataError("the checkpoint is that of another model; put the run's own back") from None
+    run.model.to(run.device)  # a fitted model's numbers come with the checkpoint
+    run.restore_random_state(run.resume_state)
+    return Loop(**run.resume_state["loop"])
+
+
+def mean_loss(run: RunContext, epoch: int, dtype: torch.dtype | None) -> Tensor:
+    """The mean of the task's loss over the training batches, weighted by their sizes."""
+    batches = run.data.batches("train", order="sequential", seed=run.seed, epoch=epoch)
+    total, rows = torch.zeros((), device=run.device, dtype=dtype), 0
+    for index in range(len(batches)):
+        batch = converted(batches[index], dtype)
+        (loss,) = run.task.training_step({"model": run.model}, batch)
+        total, rows = total + loss.value * len(batch[0]), rows + len(batch[0])
+    mean: Tensor = total / rows
+    return mean
+
+
+def descend(
+    run: RunContext,
+    loop: Loop,
+    step: Callable[[], dict[str, float]],
+    *,
+    max_steps: int,
+    eval_every: int,
+    monitor: str,
+    dtype: torch.dtype | None,
+) -> str:
+    """Take steps until ``max_steps`` are done; evaluate and save after every ``eval_every`` of them and the last.
+
+    Args:
+        run: the run.
+        loop: where it stands; changed in place.
+        step: moves the parameters and returns what to log.
+        max_steps, eval_every: in steps.
+        monitor: the metric that decides which weights are the best.
+        dtype: of the numbers that the model is evaluated with.
+
+    Returns:
+        why it ended, in words.
+
+    Raises:
+        NonFiniteError: a weight is not finite after a step. Interrupted: a signal arrived; the state is saved.
+    """
+    started = time.perf_counter() - loop.seconds
+    while loop.step < max_steps:
+        if run.interrupted():
+            save(run, loop, "last")
+            run.leave_interrupted(loop.step)
+        loop.latest = step()
+        if not all(bool(parameter.isfinite().all()) for parameter in run.model.parameters()):
+            raise NonFiniteError(f"a weight is not finite at step {loop.step + 1}; use smaller steps")
+        loop.step += 1
+        loop.epoch += 1
+        loop.seconds = time.perf_counter() - started
+        run.log(loop.step, {f"train/{name}": number for name, number in loop.latest.items()})
+        if loop.step % eval_every == 0 or loop.step == max_steps:
+            _evaluate(run, loop, monitor, dtype, last=loop.step == max_steps)
+            save(run, loop, "last")
+    return "the budget of steps is used"
+
+
+def save(run: RunContext, loop: Loop, name: str) -> None:
+    """Write the checkpoint ``name``."""
+    loop.offsets = run.log_offsets()
+    run.save_checkpoint(name, {"model": run.model.state_dict(), "loop": dict(vars(loop))})
+
+
+def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> None:
+    split, _, metric = monitor.partition("/")
+    networks = {"model": run.model}
+    measured = evaluate(run.task, run.model, networks, run.data, split, dtype=dtype)
+    values = scalars(measured)
+    run.log(loop.step, {f"{split}/{name}": value for name, value in values.items()})
+    if last:
+        run.show(loop.step, split, measured, networks)
+    run.progress.evaluated(loop.step, split, values, metric)
+    better: Callable[[float, float], bool] = float.__lt__
+    if run.task.metric_directions[metric] == "max":
+        better = float.__gt__
+    if loop.best is None or better(values[metric], loop.best["value"]):
+        loop.best = {"metric": monitor, "value": values[metric], "step": loop.step, "metrics": values}
+        save(run, loop, "best")
