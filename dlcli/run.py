@@ -80,6 +80,10 @@ class Run:
         if self.config["layers"] == "scratch" and precision == "auto":
             precision = "fp32"
         trainer["precision"] = runtime.resolve_precision(precision, self.device)
+        if "channels_last" in trainer:
+            trainer["channels_last"] = runtime.resolve_channels_last(
+                trainer["channels_last"], trainer["precision"], self.device
+            )
         runtime.deterministic(trainer.get("deterministic", False))
         self.data: DataModule = DATA.build(self.config["data"])
         MODELS.load(self.config["model"]["name"])  # imports may draw random numbers
@@ -95,6 +99,8 @@ class Run:
         if self.dtype is not None:
             self.model.to(self.dtype)
         self.model.to(self.device)
+        if trainer.get("channels_last"):
+            runtime.to_channels_last(self.model)
         self.layers = layers_of(self.config["layers"])
         self.data.to(self.device)
         if group is not None:
@@ -274,6 +280,11 @@ class Run:
                 raise ResourceError(
                     f"out of memory with model '{self.model_label}' at data.batch_size={self.data.batch_size}; "
                     "use a smaller batch or model; earlier checkpoints are kept"
+                ) from error
+            if self.config["trainer"].get("channels_last") and "view size is not compatible" in str(error):
+                raise ConfigError(
+                    f"model '{self.model_label}' calls view on images whose channels are innermost in memory; call "
+                    "reshape or flatten instead, or set trainer.channels_last=false"
                 ) from error
             raise
         finally:

@@ -200,6 +200,25 @@ def resolve_precision(name: str, device: torch.device) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def resolve_channels_last(value: bool | str, precision: str, device: torch.device) -> bool:
+    """Whether images lie in memory as (B, H, W, C). ``auto`` is a fixed rule: in bf16 and fp16 on the CPU and on CUDA,
+    whose kernels for them are made for it. In fp32 it gains little, and an earlier run's bits would change.
+    """
+    if value == "auto":
+        return precision in ("bf16", "fp16") and device.type in ("cpu", "cuda")
+    return bool(value)
+
+
+def to_channels_last(model: torch.nn.Module) -> None:
+    """Lay out the convolutions' weights so; pictures follow in the first convolution, and every layer after it.
+
+    Shapes, values and checkpoints stay as they are. It has to be done once the model is on its device.
+    """
+    import torch
+
+    model.to(memory_format=torch.channels_last)
+
+
 def deterministic(on: bool) -> None:
     """Let torch use deterministic algorithms only (an operation without one then raises), or any again."""
     import torch

@@ -190,7 +190,13 @@ class SavedRun:
         if self.config["trainer"].get("precision") == "fp64":
             model.double()
             model.load_state_dict(weights)
-        return model.to(self.device).eval()
+        model.to(self.device)
+        trainer = self.config["trainer"]
+        if runtime.resolve_channels_last(
+            trainer.get("channels_last", False), trainer.get("precision", "fp32"), self.device
+        ):
+            runtime.to_channels_last(model)
+        return model.eval()
 
     def _plugin_hint(self, problems: list[str]) -> list[str]:
         plugins = self.record["plugins"]

@@ -208,7 +208,7 @@ def test_every_row_runs(row: int, tmp_path: Path):
     findings = ROWS[row].run(Bench("smoke", tmp_path))
     missing = {finding.absent for finding in findings if finding.absent}
     assert all("not installed" in reason or "No module named" in reason for reason in missing)
-    assert any(finding.goal for finding in findings)
+    assert len(missing) < len(findings)
 
 
 def test_commands_that_are_measured_are_well_composed():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dlcli.catalogue import CONFIGS, entries, header, load_yaml
+from dlcli.functional.generation import generate
 from dlcli.hyperparameters import accepts, describe
 from dlcli.model_examples import BATCH, LENGTH, REDUCED, VOCABULARY, build, example, images, inputs
 from dlcli.registry import MODELS
@@ -163,6 +164,15 @@ class TestLanguageModel:
             step = model.token_step(state)
             found = torch.stack([step(column).clone() for column in tokens[:, 3:].unbind(1)], 1)
         torch.testing.assert_close(found, whole[:, 3:], rtol=0, atol=tolerance)
+
+    def test_greedy_text_is_that_of_reading_everything_again_for_each_token(self, config):
+        model, tokens = build(config).double().eval(), inputs(config)[:, :3]
+        options = {"temperature": 0.0, "top_k": None, "top_p": None, "generators": [torch.Generator()] * BATCH}
+        chunks = [torch.tensor(chunk) for chunk in generate(model, tokens, 5, **options)]
+        with torch.no_grad():
+            for _ in range(5):
+                tokens = torch.cat([tokens, model(tokens)[:, -1:].argmax(-1)], 1)
+        assert torch.equal(torch.cat(chunks, 1), tokens[:, 3:])
 
     def test_no_logit_depends_on_a_later_token(self, config):
         model, tokens = build(config).eval(), inputs(config)

@@ -142,6 +142,22 @@ class TestPrecision:
             runtime.resolve_precision("fp64", torch.device("mps"))
 
 
+@pytest.mark.parametrize(
+    ("precision", "device", "expected"),
+    [
+        ("bf16", "cpu", True),
+        ("fp32", "cpu", False),
+        ("fp64", "cpu", False),
+        ("fp16", "cuda", True),
+        ("bf16", "mps", False),
+    ],
+)
+def test_the_rule_for_channels_last(precision: str, device: str, expected: bool):
+    assert runtime.resolve_channels_last("auto", precision, torch.device(device)) is expected
+    for named in (True, False):
+        assert runtime.resolve_channels_last(named, precision, torch.device(device)) is named
+
+
 def test_deterministic_switches_on_and_off(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     try:

@@ -19,7 +19,7 @@ MAX_CHUNK = 32  # tokens that are drawn before any of them is looked at
 
 
 class TokenReader:
-    """Feeds tokens to a language model and returns the logits of the token after them.
+    """Feeds tokens to a language model and returns the logits of the token after them. To be used without gradients.
 
     A model with ``initial_state(B)`` and ``model(tokens, state) -> (logits, state)`` reads each token once (a recurrent
     network's state, a transformer's cache). If it also has ``token_step(state) -> function``, that function reads the
@@ -40,7 +40,13 @@ class TokenReader:
         self.read = 0  # tokens that the state has seen
         self.history: list[Tensor] = []  # what may have to be read again, each (B, N)
 
-    @torch.no_grad()
+    def next(self, tokens: Tensor) -> Tensor:
+        """One token of each sample, (B,) int64 on the model's device -> logits (B, V) of the token after it."""
+        if self.step is not None and self.context is None:
+            logits: Tensor = self.step(tokens)
+            return logits
+        return self.feed(tokens[:, None])
+
     def feed(self, tokens: Tensor) -> Tensor:
         """tokens (B, N) int64 -> logits (B, V) of the next token, on the model's device."""
         tokens = tokens.to(self.device)
@@ -87,20 +93,41 @@ def generate(
     """
     reader = TokenReader(model, len(start))
     temperature = min(temperature, 1e30)  # logits vanish long before, and more would overflow float32
-    tokens, noise = start, torch.empty(0)
+    tokens = start
     size, drawn = 1, 0
     while drawn < length:
-        columns, sums = [], []
-        for index in range(min(size, length - drawn)):
-            logits = reader.feed(tokens).float()  # (B, V)
-            if index == 0:  # of the whole chunk, so that the same seed gives the same text at any length
-                noise = (temperature * gumbel_noise(generators, size, logits.shape[1])).to(logits)  # (size, B, V)
-            column, sum_ = draw(keep(logits, temperature, top_k, top_p), noise[index])
-            tokens = column[:, None]
-            columns.append(tokens)
-            sums.append(sum_)
-        if not torch.stack(sums).isfinite().all():
-            raise NonFiniteError("no sample: the model's outputs are not finite; take an earlier checkpoint")
-        yield torch.cat(columns, 1).tolist()
-        drawn += len(columns)
+        wanted = min(size, length - drawn)
+        tokens = _chunk(reader, tokens, size, wanted, temperature, top_k, top_p, generators)
+        yield tokens.tolist()
+        tokens = tokens[:, -1]
+        drawn += wanted
         size = min(2 * size, MAX_CHUNK)
+
+
+@torch.no_grad()
+def _chunk(
+    reader: TokenReader,
+    tokens: Tensor,
+    size: int,
+    wanted: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    """The first ``wanted`` tokens (B, wanted) of a chunk of ``size`` after ``tokens``, (B, N) or one each, (B,)."""
+    logits = reader.feed(tokens) if tokens.ndim == 2 else reader.next(tokens)  # (B, V)
+    # Noise for all of the chunk, so that the same seed gives the same text at any length.
+    noise = temperature * gumbel_noise(generators, size, logits.shape[1])  # (size, B, V)
+    noise = noise.to(logits.device, torch.float32)
+    columns: list[Tensor] = []
+    sums: list[Tensor] = []
+    for row in noise[:wanted].unbind():
+        if columns:
+            logits = reader.next(columns[-1])
+        column, sum_ = draw(keep(logits.float(), temperature, top_k, top_p), row)
+        columns.append(column)
+        sums.append(sum_)
+    if not torch.stack(sums).isfinite().all():
+        raise NonFiniteError("no sample: the model's outputs are not finite; take an earlier checkpoint")
+    return torch.stack(columns, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from dlcli.layers.recurrent_language_model import RecurrentLanguageModel
@@ -25,5 +26,5 @@ class LSTM(RecurrentLanguageModel):
     @staticmethod
     def cell(from_input: Tensor, from_hidden: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         i, f, g, o = (from_input + from_hidden).chunk(4, -1)
-        c = f.sigmoid() * state[1] + i.sigmoid() * g.tanh()
+        c = torch.addcmul(f.sigmoid() * state[1], i.sigmoid(), g.tanh())  # f * c + i * g
         return o.sigmoid() * c.tanh(), c

@@ -24,19 +24,19 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 well; the price is that they end between about 0.7 and 1.2 instead of at 1, which training does not notice."""
 
 
-def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
-    """About ``U V^T``, where ``U S V^T`` is the singular value decomposition of ``matrix`` (A, B), by Newton and
-    Schulz's iteration: products of matrices only, each of which moves all singular values towards 1.
+def orthogonalised(matrices: Tensor, iterations: int) -> Tensor:
+    """About ``U V^T``, where ``U S V^T`` is the singular value decomposition of each of ``matrices`` (N, A, B), by
+    Newton and Schulz's iteration: products of matrices only, each of which moves all singular values towards 1.
     """
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.t() if tall else matrix  # the smaller side in front: X X^T is small
-    x = x / (x.norm() + 1e-7)  # singular values at most 1
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices  # the smaller side in front: X X^T is small
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)  # singular values at most 1
     for _ in range(iterations):
-        square = x @ x.t()
-        x = a * x + (b * square + c * square @ square) @ x
-    result: Tensor = x.t() if tall else x
-    return result
+        square = x @ x.mT
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)  # b X X^T + c (X X^T)^2
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if tall else x
 
 
 @OPTIMIZERS.register("muon")
@@ -69,7 +69,8 @@ class Muon(Optimizer):
             betas, eps: of AdamW.
             options: of every optimizer. lr is that of all parameters: an orthogonal step (A, B) is multiplied by
                 ``0.2 sqrt(max(A, B))``, which gives it about the mean square of a step of AdamW's. weight_decay times
-                lr is the share by which parameters shrink at each step. fused takes AdamW's steps through its kernel.
+                lr is the share by which parameters shrink at each step. fused takes AdamW's steps through its kernel,
+                and matrices of one shape together.
         """
         self.momentum, self.iterations, self.bfloat16, self.betas, self.eps = momentum, iterations, bfloat16, betas, eps
         named = list(named_parameters)
@@ -83,22 +84,37 @@ class Muon(Optimizer):
         return {"momentum": torch.zeros_like(parameter)}
 
     def update(self, parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], weight_decay: float) -> None:
-        shrunk = 1 - self.lr * weight_decay
         if "momentum" not in state:
-            parameter *= shrunk
+            parameter *= 1 - self.lr * weight_decay
             adam_update(parameter, gradient, state, self.lr, self.betas, self.eps)
             return
-        momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
-        step = gradient.lerp(momentum, self.momentum).flatten(1)  # (A, B)
-        step = orthogonalised(step.bfloat16() if self.bfloat16 else step, self.iterations).to(parameter.dtype)
-        parameter *= shrunk
-        parameter -= 0.2 * max(step.shape) ** 0.5 * self.lr * step.view_as(parameter)
+        self._turn([parameter], [gradient], [state["momentum"]], weight_decay)
+
+    def _turn(
+        self, parameters: list[Tensor], gradients: list[Tensor], momenta: list[Tensor], weight_decay: float
+    ) -> None:
+        """Move matrices of one shape."""
+        torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
+        steps = torch.stack(torch._foreach_lerp(gradients, momenta, self.momentum)).flatten(2)  # (N, A, B)
+        length = 0.2 * max(steps.shape[1:]) ** 0.5 * self.lr
+        steps = orthogonalised(steps.bfloat16() if self.bfloat16 else steps, self.iterations).to(parameters[0].dtype)
+        torch._foreach_mul_(parameters, 1 - self.lr * weight_decay)
+        torch._foreach_sub_(parameters, [step.reshape(parameters[0].shape) for step in steps], alpha=length)
 
     def fused_step(self, indices: list[int]) -> None:
         others = [i for i in indices if id(self.parameters[i]) in self.others]
-        super().fused_step([i for i in indices if id(self.parameters[i]) not in self.others])
         if others:
             self.batches.run(others, self._kernel)
+        alike: dict[tuple[torch.Size, float, torch.dtype, torch.device], list[int]] = {}
+        for i in indices:
+            parameter = self.parameters[i]
+            if id(parameter) not in self.others:
+                kind = (parameter.shape, self.weight_decay[i], parameter.dtype, parameter.device)
+                alike.setdefault(kind, []).append(i)
+        for (_, weight_decay, _, _), group in alike.items():
+            parameters = [self.parameters[i] for i in group]
+            gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+            self._turn(parameters, gradients, [self.state[i]["momentum"] for i in group], weight_decay)
 
     def _kernel(self, batch: Batch, gradients: list[Tensor]) -> None:
         adam_kernel(torch._fused_adamw_, batch, gradients, self.lr, self.betas, self.eps)

@@ -55,6 +55,7 @@ class MinibatchTrainer(Trainer):
         shuffle: bool,
         ema_decay: Probability | None,
         precision: Literal["fp32", "bf16", "fp16", "fp64", "auto"],
+        channels_last: Literal["auto"] | bool,
         compile: bool,
         device: str,
         devices: Count,

@@ -12,6 +12,7 @@ from benchmarks.measure import Absent, Figures, clock
 from benchmarks.workloads import STEPS_PER_LOG, STEPS_PER_SAVE, built, clocked, per_step, started
 
 STATUS = Path("/proc/self/status")
+UNMEASURED = ["trainer.eval_every=null", "trainer.limit_eval_batches=1"]  # the evaluation that ends every run
 
 
 def steps(folder: str, overrides: list[str], steps: int) -> Any:
@@ -20,7 +21,7 @@ def steps(folder: str, overrides: list[str], steps: int) -> Any:
         f"trainer.max_steps={steps}",
         f"trainer.log_every={STEPS_PER_LOG}",
         f"trainer.checkpoint_every={STEPS_PER_SAVE}",
-        "trainer.eval_every=null",
+        *UNMEASURED,
     ]
 
     def block() -> Figures:
@@ -128,7 +129,7 @@ def final(folder: str, overrides: list[str], metric: str) -> Any:
 
 def generation(folder: str, overrides: list[str], prompt: int, count: int) -> Any:
     """Seconds for one generated token, through ``SavedRun`` as ``dlcli sample`` does it, the prompt's time included."""
-    run = started([*overrides, "trainer.max_steps=1", "trainer.eval_every=null"], folder)
+    run = started([*overrides, "trainer.max_steps=1", *UNMEASURED], folder)
     run.train()
     from dlcli.saved_run import SavedRun
 
@@ -157,7 +158,7 @@ def memory(folder: str, overrides: list[str], steps: int, limit: int | None) -> 
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if not STATUS.exists():
         raise Absent(f"no {STATUS} on this system")
-    fixed = [f"trainer.max_steps={steps}", "trainer.eval_every=null", "trainer.log_every=50"]
+    fixed = [f"trainer.max_steps={steps}", "trainer.log_every=50", *UNMEASURED]
 
     def block() -> Figures:
         seen, done = [0.0], threading.Event()

@@ -24,7 +24,7 @@ def test_singular_values_end_near_1_and_the_singular_vectors_stay(shape, dtype, 
     left, values, right = torch.linalg.svd(matrix(*shape), full_matrices=False)
     values = torch.logspace(-1.5, 0, len(values))  # a condition number of 30
     given = scale * left @ values.diag() @ right
-    found = orthogonalised(given.to(dtype), 5).float()
+    (found,) = orthogonalised(given.to(dtype)[None], 5).float()
     turned = left.T @ found @ right.T  # diagonal if the vectors are the same
     assert turned.diag().min() > 0.6
     assert turned.diag().max() < 1.3
@@ -32,7 +32,7 @@ def test_singular_values_end_near_1_and_the_singular_vectors_stay(shape, dtype, 
 
 
 def test_a_zero_gradient_moves_nothing():
-    assert torch.equal(orthogonalised(torch.zeros(3, 4), 5), torch.zeros(3, 4))
+    assert torch.equal(orthogonalised(torch.zeros(1, 3, 4), 5), torch.zeros(1, 3, 4))
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (8, 20), (20, 8)])
@@ -81,3 +81,18 @@ def test_a_convolution_is_a_matrix_of_its_output_channels():
         parameter.grad = matrix(8, 12).view(parameter.shape)
         muon([("hidden.weight", parameter)]).step()
     assert torch.equal(kernel.flatten(1), flat)
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_matrices_of_one_shape_move_together_as_each_alone(bfloat16: bool) -> None:
+    shapes = [(8, 20), (20, 8), (8, 20), (6, 6), (8, 5, 2, 2), (8, 20), (5,)]
+    together, alone = ([(f"{i}.weight", nn.Parameter(matrix(*s))) for i, s in enumerate(shapes)] for _ in range(2))
+    rules = [muon(n, bfloat16=bfloat16, lr=0.1, fused=f) for n, f in ((together, True), (alone, False))]
+    for step in range(3):
+        for i, shape in enumerate(shapes):
+            gradient = torch.randn(shape, generator=torch.Generator().manual_seed(10 * i + step))
+            together[i][1].grad, alone[i][1].grad = gradient.clone(), gradient.clone()
+        for rule in rules:
+            rule.step()
+    for (_, ours), (_, other) in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, other, rtol=0, atol=2e-3 if bfloat16 else 1e-6)
