@@ -55,7 +55,7 @@ def compose(
         overrides: Hydra overrides as typed, ``group=choice`` or ``group.key=value``.
         directories: people's own folders of YAML files, searched before ours.
         list_files: also find out which files were composed (takes Hydra as long again).
-        tree_of: ``compose_choices``, which a sweep calls once for all jobs that make the same choices.
+        tree_of: ``compose_choices``, or what returns a copy of its result, which is changed.
 
     Raises:
         ConfigError: everything that is wrong, one line each.
@@ -256,6 +256,7 @@ def _group_problem(group: str, value: Any, directories: list[Path]) -> str | Non
 
 def config_loader(directories: Sequence[Path], *, ours: bool = True) -> Any:
     """Hydra's reader of configurations over these folders, ours, and its own."""
+    import hydra
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
     from hydra.core.plugins import Plugins
@@ -263,11 +264,9 @@ def config_loader(directories: Sequence[Path], *, ours: bool = True) -> Any:
     Plugins.instance()  # registers the sources that read files
     _register_checked_source()
     search_path = ConfigSearchPathImpl()
-    search_path.append("hydra", "pkg://hydra.conf")
-    for directory in directories:
+    search_path.append("hydra", f"checked://{Path(hydra.__file__).parent / 'conf'}")
+    for directory in [*directories, *([catalogue.CONFIGS] if ours else [])]:
         search_path.append("dlcli", f"checked://{directory}")
-    if ours:
-        search_path.append("dlcli", f"file://{catalogue.CONFIGS}")
     search_path.append("schema", "structured://")
     return ConfigLoaderImpl(config_search_path=search_path)
 
@@ -290,7 +289,7 @@ def _compose_with_hydra(
     named = tuple(text for text in overrides if text.partition("=")[0] in GROUPS)
     values = [text for text in overrides if text not in named]
     try:
-        tree = copy.deepcopy(tree_of(named, tuple(directories)))
+        tree = tree_of(named, tuple(directories))
         for value in OverridesParser.create().parse_overrides(values):  # all of them begin with ++
             OmegaConf.update(tree, value.key_or_group, value.value(), merge=True, force_add=True)
         problems = _hydra_problems(tree.hydra, directories) if directories else []
@@ -351,9 +350,11 @@ def _names_hydra(file: Path) -> bool:
 
 @cache
 def _register_checked_source() -> None:
-    """Let Hydra read people's own files only after ``catalogue.load_yaml`` has read them, with all its limits."""
+    """Let Hydra read files through ``catalogue.load_yaml``: with all its limits, and in a tenth of OmegaConf's time."""
     from hydra._internal.core_plugins.file_config_source import FileConfigSource
     from hydra._internal.sources_registry import SourcesRegistry
+    from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+    from omegaconf import OmegaConf
 
     class CheckedConfigSource(FileConfigSource):
         @staticmethod
@@ -362,12 +363,18 @@ def _register_checked_source() -> None:
 
         def load_config(self, config_path: str) -> Any:
             file = Path(self.path, self._normalize_file_name(config_path))
-            if file.exists():
-                catalogue.load_yaml(file)
+            if not file.exists():
+                raise ConfigLoadError(f"Config not found : {file}")
+            content = catalogue.load_yaml(file) or {}
+            if not isinstance(content, dict):
+                raise ConfigError(f"{file}: expected keys and values")
+            with file.open(encoding="utf-8") as stream:
+                header = self._get_header_dict(stream.read(512))
             try:
-                return super().load_config(config_path)
+                tree = OmegaConf.create(content)
             except ValueError as error:  # OmegaConf's reasons do not name the file
                 raise ConfigError(f"{file}: {shown(str(error).split(chr(10))[0], 120)}") from error
+            return ConfigResult(config=tree, path=f"checked://{self.path}", provider=self.provider, header=header)
 
     SourcesRegistry.instance().register(CheckedConfigSource)
 

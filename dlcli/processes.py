@@ -51,7 +51,7 @@ class Child:
 
     def poll(self) -> int | None:
         """The exit code (minus a signal that ended it), or None while it runs. Never waits."""
-        self.server._listen(0.0)
+        self.server.listen(0.0)
         return self.server._codes.get(self.number)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -65,7 +65,7 @@ class Child:
             left = end - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
-            self.server._listen(min(LOOK_SECONDS, left))
+            self.server.listen(min(LOOK_SECONDS, left))
         return code
 
     def signal(self, number: int) -> None:
@@ -142,7 +142,7 @@ class Server:
             while number not in self._started:
                 if self._codes.get(number, self._codes.get(0)) is not None:
                     raise RuntimeError("the server of child processes has ended; its messages are above")
-                self._listen(LOOK_SECONDS)
+                self.listen(LOOK_SECONDS)
             return Child(self, number, self._started[number])
 
     def signal(self, number: int) -> None:
@@ -158,7 +158,7 @@ class Server:
                 self._socket.shutdown(socket.SHUT_WR)
             end = time.monotonic() + END_SECONDS
             while 0 not in self._codes and time.monotonic() < end:
-                self._listen(LOOK_SECONDS)
+                self.listen(LOOK_SECONDS)
             self._process.kill()
             self._process.wait()
             self._socket.close()
@@ -168,8 +168,8 @@ class Server:
         with self._lock, contextlib.suppress(OSError):  # a server that has ended is found by the next look
             self._socket.sendall(data)
 
-    def _listen(self, seconds: float) -> None:
-        """Take in what the server has reported, waiting up to ``seconds`` for something."""
+    def listen(self, seconds: float) -> None:
+        """Take in what the server has reported, such as the end of a job, waiting up to ``seconds`` for something."""
         with self._lock:
             if 0 in self._codes or not select.select([self._socket], [], [], seconds)[0]:
                 return

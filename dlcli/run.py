@@ -5,6 +5,7 @@ The composition root: only here (and in ``saved_run``) are all groups known. ``d
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
 from dlcli.config import Composed
+from dlcli.crowding import Crowding
 from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
@@ -115,6 +117,8 @@ class Run:
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
         self.interruption = Interruption()
+        on_processors = self.main and self.device.type == "cpu"
+        self.crowding = Crowding(torch.get_num_threads(), os.cpu_count() or 1) if on_processors else None
         self.resume_state: dict[str, Any] | None = None
         self.directory: Path | None = None
         self.tracker = Tracker(None)
@@ -179,6 +183,8 @@ class Run:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.tracker.scalars(step, values)
+        if self.crowding is not None and (note := self.crowding.look()) is not None:
+            self.say(note)
 
     def log_offsets(self) -> dict[str, int]:
         return self.tracker.offsets()

@@ -9,6 +9,7 @@ Imports no torch.
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import math
 import os
@@ -34,7 +35,7 @@ from dlcli.sweep_records import JOBS, WAITING, Results, read_job, results, updat
 
 MAX_JOBS = 10_000
 UNREADABLE = "these values cannot be counted; write choice(…) of plain values, or range(…) of numbers"
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.1  # between two looks for a signal; the end of a job is noticed at once
 MEMORY_OF_A_JOB = 2**30  # bytes that a job is expected to need, for how many run at a time unless the user says
 LAUNCHERS = {
     "dlcli": "hydra_plugins.dlcli_sweep.ProcessLauncher",
@@ -144,10 +145,10 @@ def compose_jobs(jobs: Sequence[Sequence[str]], directories: Sequence[Path]) -> 
     composed = []
     problems: Counter[str] = Counter()
     first: dict[str, int] = {}
-    tree_of = cache(compose_choices)
+    known = cache(compose_choices)  # the same for all jobs that make the same choices
     for number, overrides in enumerate(jobs):
         try:
-            composed.append(compose(overrides, directories, tree_of=tree_of))
+            composed.append(compose(overrides, directories, tree_of=lambda *chosen: copy.deepcopy(known(*chosen))))
         except ConfigError as error:
             for problem in dict.fromkeys(error.problems):
                 problems[problem] += 1
@@ -189,11 +190,11 @@ def start(
         Interrupted: a signal arrived; the running jobs were saved.
     """
     own, hydra = split_overrides(overrides)
-    launcher = check_launcher(hydra)
-    jobs = expand(own, directories)
     with contextlib.ExitStack() as stack:
-        # The server imports torch while the jobs are composed here.
-        server = stack.enter_context(Server(spawn=bool(gpus()), warm=WARM)) if launcher == "dlcli" else None
+        # The server imports torch while everything is checked and composed here.
+        server = stack.enter_context(Server(spawn=bool(gpus()), warm=WARM)) if names_own_launcher(hydra) else None
+        launcher = check_launcher(hydra)
+        jobs = expand(own, directories)
         composed = compose_jobs(jobs, directories)
         folder = create(jobs, composed, plugins=plugins, command=command, launcher=launcher)
         return launch(Jobs(folder, range(len(jobs)), plugins, server=server, quiet=quiet), hydra)
@@ -331,6 +332,11 @@ def _hydra_overrides(hydra: Sequence[str], folder: Path) -> list[str]:
     return [*named, "hydra/sweeper=dlcli", *quiet, f"hydra.sweep.dir={where}", f"hydra.sweep.subdir={JOBS}", *hydra]
 
 
+def names_own_launcher(hydra: Sequence[str]) -> bool:
+    """Whether these settings leave the jobs to the launcher of dlcli."""
+    return {text.partition("=")[2] for text in hydra if text.startswith("hydra/launcher=")} <= {"dlcli"}
+
+
 def check_launcher(hydra: Sequence[str]) -> str:
     """The name of the launcher that Hydra would use.
 
@@ -446,7 +452,7 @@ class Jobs:
                         number = waiting.popleft()
                         running[slot] = number, self._start(number, environments[slot])
                     self.progress.update([number for number, _ in running.values()])
-                    time.sleep(LOOK_SECONDS)
+                    self.server.listen(LOOK_SECONDS if running else 0.0)
         finally:
             self.progress.stop()
 

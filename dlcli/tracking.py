@@ -24,6 +24,8 @@ from dlcli.tensorboard_projector import Embedding
 METRICS = "metrics.jsonl"
 EVENTS = "events.out.tfevents.dlcli"  # TensorBoard wants ".tfevents." in the name; the rest is ours
 
+STRICT_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
+
 logger = logging.getLogger("dlcli")
 
 
@@ -181,7 +183,7 @@ def _whole_lines(path: Path) -> int:
 
 def _line(values: dict[str, float]) -> bytes:
     try:
-        text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+        text = STRICT_JSON.encode(values)
     except ValueError:
         text = json.dumps({key: _finite_or_name(value) for key, value in values.items()}, ensure_ascii=False)
     return text.encode() + b"\n"

@@ -18,7 +18,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "dlcli"
 
 TIERS = (
-    {"errors", "hyperparameters", "spec", "tensorboard_events", "interruption", "progress", "tensorboard_projector"},
+    {
+        "errors",
+        "hyperparameters",
+        "spec",
+        "tensorboard_events",
+        "interruption",
+        "progress",
+        "crowding",
+        "tensorboard_projector",
+    },
     {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
     {
         "check",
@@ -66,6 +75,7 @@ TORCH_FREE = (
         "plugins",
         "run_records",
         "runtime",
+        "crowding",
         "reproduction",
         "comparison",
         "sweep",

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+HALF = (torch.bfloat16, torch.float16)
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
@@ -37,4 +39,4 @@ def device_of(model: nn.Module) -> torch.device:
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """bfloat16 and float16 -> float32, so that a loss is not rounded to three digits; other types as they are."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+    return tensor.float() if tensor.dtype in HALF else tensor

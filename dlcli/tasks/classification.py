@@ -130,7 +130,7 @@ class Classification(Task):
 
     def _forward(self, model: Any, inputs: Tensor) -> Tensor:
         outputs = model(inputs)
-        check_shape(outputs, (len(inputs), self.num_classes), "classification", "(batch, classes)")
+        check_shape(outputs, (inputs.shape[0], self.num_classes), "classification", "(batch, classes)")
         return at_least_float32(outputs)
 
     @torch.no_grad()

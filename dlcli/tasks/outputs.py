@@ -19,6 +19,6 @@ def check_shape(outputs: Any, expected: tuple[int, ...], task: str, axes: str) -
         ConfigError: another shape, or no tensor at all.
     """
     shape = getattr(outputs, "shape", None)
-    if shape is None or tuple(shape) != expected:
+    if shape != expected:
         found = f"outputs of shape {tuple(shape)}" if shape is not None else f"a {type(outputs).__name__}"
         raise ConfigError(f"the model returns {found}; task '{task}' needs a tensor of shape {expected}: {axes}")

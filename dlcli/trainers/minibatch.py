@@ -108,6 +108,7 @@ class MinibatchTrainer(Trainer):
             steps_of(every, per_epoch) if every is not None else None
             for every in (self.eval_every, self.checkpoint_every, self.log_every)
         )
+        rhythms = [every for every in (eval_every, checkpoint_every, log_every) if every is not None]
 
         # What moves: optimizers, schedules, and everything that a resumed run continues from.
         self.stepper = self._build_stepper(total, per_epoch)
@@ -120,19 +121,20 @@ class MinibatchTrainer(Trainer):
                 )
         self.tensors: list[tuple[int, dict[str, Tensor]]] = []  # values on the device, by step, not read yet
         self.rollbacks = 0
+        self.batches, self.epoch_of_batches = batches, 0
         saved = self.loop.step if run.resume_state is not None else -1
-        epoch_of_batches = 0
         run.progress.start(total if total < 10**9 else None, self.loop.step)
-        started, logged_at = time.perf_counter() - self.loop.seconds, time.perf_counter()
-        counted = 0
+        logged_at = time.perf_counter()
+        self.started = logged_at - self.loop.seconds
+        self.counted = 0  # samples or tokens since ``logged_at``
         if run.resume_state is None:
             self._save("last")
 
         while True:
             loop = self.loop
             step = loop.step
-            loop.seconds = time.perf_counter() - started
-            over = self._over(step, total, loop)
+            loop.seconds = time.perf_counter() - self.started
+            over = self._over(total)
             interrupted = run.interrupted()
             values = bool(self.tensors or loop.recent)
             log = log_every is not None and values and (bool(over) or step % log_every == 0)
@@ -152,54 +154,65 @@ class MinibatchTrainer(Trainer):
             # Once in a while: log what happened since the last time.
             if log:
                 now = time.perf_counter()
-                self._log(counted / (now - logged_at) if counted else None)
-                logged_at, counted = now, 0
+                self._log(self.counted / (now - logged_at) if self.counted else None)
+                logged_at, self.counted = now, 0
 
             # Once in a while, and at the end: evaluate, and keep the best.
             if measure and step > 0:
                 self._evaluate(step)
-                logged_at, counted = time.perf_counter(), 0
-                over = self._over(step, total, loop)
+                logged_at, self.counted = time.perf_counter(), 0
+                over = self._over(total)
                 if run.interrupted():
                     continue
 
             # Once in a while, and at the end: save.
             if save or (over and saved != step):
-                loop.seconds = time.perf_counter() - started
+                loop.seconds = time.perf_counter() - self.started
                 self._save("last")
                 saved = step
             if over:
                 run.progress.stop()
                 return over
 
+            # The steps until something is due again.
+            due = [step - step % every + every for every in rhythms]
+            self._advance(min(total, step + MAX_UNREAD - len(self.tensors), *due), log_every)
+
+    def _advance(self, until: int, log_every: int | None) -> None:
+        """Train up to step ``until``, or until a signal has arrived or the time is over: nothing else is looked at."""
+        run, loop, stepper, group = self.run, self.loop, self.stepper, self.group
+        tokens = run.data.unit == "tokens"
+        while True:
             # The batches of one step: the next ones of this epoch.
-            if loop.epoch != epoch_of_batches:
-                batches = self._epoch(loop.epoch)
-                epoch_of_batches = loop.epoch
+            if loop.epoch != self.epoch_of_batches:
+                self.batches, self.epoch_of_batches = self._epoch(loop.epoch), loop.epoch
+            batches = self.batches
             stop = min(loop.position + self.accumulate, len(batches))
             micro_batches = [converted(batches[index], self.dtype) for index in range(loop.position, stop)]
-            counted += sum(b[0].numel() if run.data.unit == "tokens" else len(b[0]) for b in micro_batches)
+            for batch in micro_batches:
+                self.counted += batch[0].numel() if tokens else len(batch[0])
             shares = None
-            if self.group is not None:
-                parts = [self.group.part(batch) for batch in micro_batches]
+            if group is not None:
+                parts = [group.part(batch) for batch in micro_batches]
                 micro_batches, shares = [part for part, _ in parts], [share for _, share in parts]
 
             # One step.
-            if step in loop.poisoned:
+            if loop.step in loop.poisoned:
                 loop.skipped += 1
-                self.stepper.step_count += 1
+                stepper.step_count += 1
             else:
-                norm_wanted = log_every is not None and (step + 1) % log_every == 0
-                result = self.stepper.run(micro_batches, loop.carry, norm_wanted, shares)
-                loop.carry = result.carry
-                loop.skipped += result.skipped
-                if not result.skipped or self.on_nonfinite != "skip":
-                    self.tensors.append((step, result.values))
+                norm_wanted = log_every is not None and (loop.step + 1) % log_every == 0
+                values, loop.carry, skipped = stepper.run(micro_batches, loop.carry, norm_wanted, shares)
+                loop.skipped += skipped
+                if not skipped or self.on_nonfinite != "skip":
+                    self.tensors.append((loop.step, values))
             loop.step += 1
             loop.position = stop
-            if loop.position == len(batches):
+            if stop == len(batches):
                 loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
             run.progress.advance(loop.step)
+            if loop.step >= until or run.interrupted() or self._late():
+                return
 
     def try_out(self, run: RunContext) -> dict[str, float]:
         """The losses of the first training batch, by network, after a backward pass."""
@@ -235,17 +248,22 @@ class MinibatchTrainer(Trainer):
             group=self.group,
         )
 
-    def _over(self, step: int, total: int, loop: MinibatchLoop) -> str | None:
+    def _over(self, total: int) -> str | None:
         """Why the run ends at this step, or None."""
-        if step >= total:
+        if self.loop.step >= total:
             return "the budget of steps or epochs is used"
-        if self.max_minutes is not None:
-            late = loop.seconds >= 60 * self.max_minutes
-            if late if self.group is None else self.group.agree("time", late):
-                return f"{self.max_minutes:g} minutes are over"
-        if self.patience is not None and loop.stale >= self.patience:
+        if self._late():
+            return f"{self.max_minutes:g} minutes are over"
+        if self.patience is not None and self.loop.stale >= self.patience:
             return f"{self.monitor} has not improved for {self.patience} evaluations"
         return None
+
+    def _late(self) -> bool:
+        """Whether the time that the run may take is over."""
+        if self.max_minutes is None:
+            return False
+        late = time.perf_counter() - self.started >= 60 * self.max_minutes
+        return late if self.group is None else self.group.agree("time", late)
 
     def _read(self) -> bool:
         """Move the device's values since the last time into the loop's lists. False if that took the run back.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from dlcli.tasks.base import Loss, PerExample, Task
 
 OVERLAPPING = ("cuda",)
 """Devices on which gradients travel while others are still computed. A CPU that sends them does not compute them."""
+UNCHANGED = contextlib.nullcontext()
 
 
 class StepResult(NamedTuple):
@@ -121,7 +123,7 @@ class Stepper:
             losses = self.task.training_step(self.training_networks, batch)
             last = position == len(batches) - 1
             weight = (1.0 if shares is None else shares[position]) / len(batches)
-            with contextlib.nullcontext() if last or self.overlapped is None else self.overlapped.no_sync():
+            with UNCHANGED if last or self.overlapped is None else self.overlapped.no_sync():
                 while (loss := self._next(losses)) is not None:
                     if position == 0:
                         self.optimizers[loss.network].zero_grad()
@@ -208,8 +210,8 @@ class Stepper:
     @torch.no_grad()
     def weights_are_finite(self) -> bool:
         """Whether no parameter is NaN or infinite. Waits for the device."""
-        norms = torch._foreach_norm([parameter.detach() for parameter in self.model.parameters()])
-        return bool(torch.isfinite(torch.stack([norm.float() for norm in norms])).all())
+        norms = torch._foreach_norm(list(self.model.parameters()))
+        return all(map(math.isfinite, torch.stack([norm.float() for norm in norms]).tolist()))
 
     @torch.no_grad()
     def _average(self) -> None:
