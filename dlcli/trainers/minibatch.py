@@ -179,8 +179,8 @@ class MinibatchTrainer(Trainer):
             self._advance(min([total, *due]), log_every)
 
     def _advance(self, until: int, log_every: int | None) -> None:
-        """Train up to step ``until``, or until a signal arrives, the time is over or values must be read; look at nothing
-        else.
+        """Train up to step ``until``, or until a signal arrives, the time is over or values must be read; nothing else
+        is looked at.
         """
         run, loop, stepper, group = self.run, self.loop, self.stepper, self.group
         tokens = run.data.unit == "tokens"
