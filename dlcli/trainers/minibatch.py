@@ -120,7 +120,9 @@ class MinibatchTrainer(Trainer):
                 raise ConfigError(
                     f"the run is at step {self.loop.step:,} already, more than its new budget of {total:,}"
                 )
-        self.tensors: list[tuple[int, dict[str, Tensor]]] = []  # values on the device, by step, not read yet
+        self.tensors: list[
+            tuple[int, dict[str, Tensor | PerExample]]
+        ] = []  # values on the device, by step, not read yet
         self.rollbacks = 0
         self.batches, self.epoch_of_batches = batches, 0
         saved = self.loop.step if run.resume_state is not None else -1
