@@ -20,7 +20,7 @@ from dlcli.registry import TRAINERS
 from dlcli.tasks.base import PerExample
 from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
-from dlcli.trainers.loop import Limited, MinibatchLoop
+from dlcli.trainers.loop import Limited, MinibatchLoop, better
 from dlcli.trainers.step import Stepper, losses_of
 
 MAX_ROLLBACKS = 3
@@ -351,7 +351,7 @@ class MinibatchTrainer(Trainer):
         value, direction = values[metric], run.task.metric_directions[metric]
         for schedule in self.stepper.schedules.values():
             schedule.observe(value, direction)
-        if math.isfinite(value) and (loop.best is None or _better(value, loop.best["value"], direction)):
+        if better(value, loop.best, direction):
             loop.best = {"metric": self.monitor, "value": value, "step": step, "metrics": values}
             loop.stale = 0
             self._save("best")
@@ -399,7 +399,3 @@ def numbers(values: list[Any], dtype: torch.dtype) -> list[float]:
         together = torch.stack(scalars).to(dtype)
     found: list[float] = together.tolist()
     return found
-
-
-def _better(value: float, best: float, direction: str) -> bool:
-    return value < best if direction == "min" else value > best
