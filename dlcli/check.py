@@ -53,8 +53,9 @@ def check(
             problems += found
             broken.add(group)
     if not broken & {"model", "data", "task"}:
-        problems += _fit_problems(config, choices, directories)
-        if "trainer" in groups and "trainer" not in broken:
+        trainer = config["trainer"]["name"] if "trainer" in groups and "trainer" not in broken else None
+        problems += _fit_problems(config, choices, directories, trainer)
+        if trainer is not None:
             problems += _partner_problems(config, choices, directories)
     if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
@@ -163,8 +164,10 @@ def _private_problems(path: str, value: Any) -> list[str]:
     return []
 
 
-def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path]) -> list[str]:
-    """Sizes that the model or the task needs and the data do not define."""
+def _fit_problems(
+    config: Mapping[str, Any], choices: Mapping[str, str | None], directories: list[Path], trainer: str | None
+) -> list[str]:
+    """Sizes that the model, the task or the trainer needs and the data do not define."""
     data = config["data"]["name"]
     label = choices.get("data") or data
     defined = provided_sizes(config["data"])
@@ -172,6 +175,8 @@ def _fit_problems(config: Mapping[str, Any], choices: Mapping[str, str | None], 
     model, task = config["model"]["name"], config["task"]["name"]
     needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
     needs.append((TASKS.group, task, TASKS.constant(task, "requires", ())))
+    if trainer is not None:
+        needs.append((TRAINERS.group, trainer, TRAINERS.constant(trainer, "requires", ())))
     for group, name, sizes in needs:
         missing = [size for size in sizes if size not in defined]
         if missing:
@@ -185,7 +190,7 @@ def _partner_problems(
 ) -> list[str]:
     """Entries that name the ones of other groups which they go with, and a trainer that asks more of its model."""
     problems = []
-    for group in ("model", "task"):
+    for group in ("model", "task", "trainer"):
         name = config[group]["name"]
         for other, names in REGISTRIES[group].constant(name, "goes_with", {}).items():
             if config[other]["name"] not in names:
@@ -277,7 +282,8 @@ def _monitor_problems(config: Mapping[str, Any]) -> list[str]:
     if monitor is None:
         return []
     task = config["task"]["name"]
-    metrics = TASKS.constant(task, "metric_directions", {})
+    defined, needs = provided_sizes(config["data"]), TASKS.constant(task, "metric_needs", {})
+    metrics = [m for m in TASKS.constant(task, "metric_directions", {}) if m not in needs or needs[m] in defined]
     splits = [split for split in DATA.constant(config["data"]["name"], "splits", ()) if split != "train"]
     known = [f"{split}/{metric}" for split in splits for metric in metrics]
     if monitor in known:

@@ -117,6 +117,7 @@ NAMES: dict[str, Any] = {
     "NonNegativeFloat": NonNegativeFloat,
     "Probability": Probability,
     "Fraction": Fraction,
+    "Chance": Chance,
     "Folds": Folds,
     "Duration": Duration,
     "Activation": Activation,

@@ -65,7 +65,7 @@ class SavedRun:
             raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
         self.config, changed = change_group_values(saved, overrides, directories)
         self.saved_data: dict[str, Any] = saved.get("data", {})
-        ignored = {"batch_size"}  # which changes no example
+        ignored = {"batch_size", *DATA.constant(self.config["data"]["name"], "measuring_only", ())}  # change no example
         self.changed = {k: v for k, v in self.config["data"].items() if k not in ignored} != {
             k: v for k, v in self.saved_data.items() if k not in ignored
         }
@@ -145,6 +145,13 @@ class SavedRun:
                 dtype=runtime.input_dtype(precision),
             )
         return scalars(measured)
+
+    def sample(self, values: Mapping[str, Any]) -> Iterator[Any]:
+        """What the run's model generates with the options of its task's ``sample``, in pieces as they come."""
+        split = self.task.sample_split
+        given = [] if split is None else [self.data.batches(split, order="sequential")[0]]
+        pieces: Iterator[Any] = self.task.sample(self.model, *given, **values)  # type: ignore[attr-defined]
+        return pieces
 
     def predictions(self, path: Path) -> Predictions:
         """The model's predictions for the inputs in a file or folder.

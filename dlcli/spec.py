@@ -19,6 +19,8 @@ class DataSpec:
     num_targets: int | None = None  # numbers to predict in a regression
     vocab_size: int | None = None  # distinct tokens of a text
     sequence_length: int | None = None  # tokens in one training window
+    num_states: int | None = None  # of an environment that has finitely many
+    num_actions: int | None = None  # that an environment lets choose from
 
     def defined(self) -> dict[str, Any]:
         """The sizes that the data do define, by name."""

@@ -18,8 +18,11 @@ from dlcli.spec import SIZES
 
 DIRECTORY = CONFIGS / "model"
 ALL_FILES = sorted(DIRECTORY.rglob("*.yaml"))
+TABLES = [file for file in ALL_FILES if "num_states" in MODELS.signature(load_yaml(file)["name"])]
 FITTED = [file for file in ALL_FILES if MODELS.has_method(load_yaml(file)["name"], "fit")]
-FILES = [file for file in ALL_FILES if file not in FITTED]  # tests/models/test_fitted_models.py has the others
+FILES = [
+    file for file in ALL_FILES if file not in FITTED + TABLES
+]  # learn without gradients; they have tests of their own
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.relative_to(DIRECTORY).with_suffix("").as_posix())

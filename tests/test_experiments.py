@@ -39,5 +39,6 @@ def test_an_experiment_trains_two_steps(tmp_path: Path, mirror: Path, name: str)
         smaller.append("model.weights=null")  # there may be no network to fetch them from
     run = train([f"experiment={name}", f"run_dir={tmp_path}", *smaller])
     assert run.summary["status"] == "finished"
-    assert run.summary["steps"] == (2 if stepwise else 1)
+    if stepwise or config["trainer"]["name"] == "fit":
+        assert run.summary["steps"] == (2 if stepwise else 1)
     assert run.summary["data_source"] in ("mirror", "generated", "packaged")

@@ -25,7 +25,7 @@ def sample(
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="For texts: prompt length temperature top_k top_p seed num_samples; "
-            "for pictures: num_samples scale seed output.",
+            "for pictures: num_samples scale seed output; for episodes: seed.",
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
@@ -58,7 +58,7 @@ def sample(
     problems = sample_problems(saved.config["task"]["name"], values)
     if problems:
         raise ConfigError(problems)
-    pieces = saved.task.sample(saved.model, **values)  # type: ignore[attr-defined]
+    pieces = saved.sample(values)
     if saved.task.samples == "pictures":
         save_png(next(pieces), output)
         print(output)

@@ -61,6 +61,7 @@ class DataModule:
     Class attributes, read from the source before anything is imported:
         provides: the sizes of DataSpec that this source defines.
         splits: the splits that it has; an instance may have more or fewer than its class.
+        measuring_only: options that decide what is measured, and change no example that is learned from.
         unit: what is counted for throughput, "samples" or "tokens".
         provides_by: option -> value -> further sizes that the source defines with that value.
         inspect: "module:function" that looks at people's own files before torch is imported (``dlcli.inspection``).
@@ -68,6 +69,7 @@ class DataModule:
 
     provides: ClassVar[tuple[str, ...]] = ()
     splits: tuple[str, ...] = ("train", "val", "test")
+    measuring_only: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "samples"
     submission: ClassVar[Mapping[str, str]] = {}  # columns of predictions that a competition wants -> their names there
     identity: ClassVar[str] = "input"  # what a prediction is known by, such as "row", "line" or "file"

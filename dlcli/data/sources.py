@@ -259,6 +259,10 @@ SOURCES: dict[str, Dataset] = {
     "edges": Dataset("one picture of a vertical bar and its edges", "", "none needed"),
     "rows": Dataset("a few rows that stand in the configuration", "", "none needed"),
     "polynomial": Dataset("a cubic function of one number plus noise, generated", "", "none needed"),
+    "frozen_lake": Dataset("no data: a simulator, Gymnasium's FrozenLake", "https://gymnasium.farama.org", "MIT"),
+    "cliff_walking": Dataset("no data: a simulator, Gymnasium's CliffWalking", "https://gymnasium.farama.org", "MIT"),
+    "taxi": Dataset("no data: a simulator, Gymnasium's Taxi", "https://gymnasium.farama.org", "MIT"),
+    "cart_pole": Dataset("no data: a simulator, Gymnasium's CartPole", "https://gymnasium.farama.org", "MIT"),
     "objective": Dataset("no data: a function to minimise", "", "none needed"),
     "synthetic_regression": Dataset("a linear function plus noise, generated", "", "none needed"),
 }

@@ -56,8 +56,10 @@ class Task:
     Class attributes, read from the source before anything is imported:
         requires: sizes of DataSpec that the data must define.
         metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
+        metric_needs: metric name -> the size of DataSpec without which it is not measured.
         samples: what ``sample`` yields, "text" or "pictures".
         trains: the networks that have an optimizer each: the model, or named children of it.
+        sample_split: the split whose first batch ``sample`` is given after the model; None if the model is enough.
         calls_model_only: every parameter is reached by calling ``networks["model"](…)`` once per loss, never a part of
             the model, so that several processes may add up gradients while they are computed.
 
@@ -69,8 +71,10 @@ class Task:
 
     requires: ClassVar[tuple[str, ...]] = ()
     metric_directions: ClassVar[Mapping[str, str]] = {}
+    metric_needs: ClassVar[Mapping[str, str]] = {}
     samples: ClassVar[str] = "text"
     trains: ClassVar[tuple[str, ...]] = ("model",)
+    sample_split: ClassVar[str | None] = None
     calls_model_only: ClassVar[bool] = False
     class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
     target_scale: TargetScale | None = None  # how the data have changed the targets; set once

@@ -92,10 +92,12 @@ class Trainer:
     Class attributes, read from the source before anything is imported:
         uses: which of the groups "optimizer" and "scheduler" it builds; the others are no part of its runs.
         model_methods: what a model must have to be trained by it, beside ``forward``.
+        requires: sizes of DataSpec that the data must define.
     """
 
     uses: ClassVar[tuple[str, ...]] = ("optimizer", "scheduler")
     model_methods: ClassVar[tuple[str, ...]] = ()
+    requires: ClassVar[tuple[str, ...]] = ()
     loop: Loop | None = None  # where it stands, once it has begun
 
     def fit(self, run: RunContext) -> str:
