@@ -24,7 +24,7 @@ from dlcli.scratch.examples import Example
 from dlcli.scratch.mode import ScratchLayers
 
 STEP = 1e-6
-SMALLER_STEPS = (1e-7, 1e-8, 1e-9)
+SMALLER_STEPS = (1e-7, 1e-8, 1e-9, 1e-10)
 TOLERANCES = {"autograd": 1e-6, "layer": 1e-6, "model": 1e-4}  # a model's rectifiers have kinks, some within the step
 DIRECTIONS = 2  # over all parameters
 MOST_SINGLE = 12  # parameters of a model that are looked at alone
@@ -103,11 +103,12 @@ def check_model(name: str, config: Mapping[str, Any]) -> Finding:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     batch = model_examples.inputs(config)
     batch = batch.double() if batch.is_floating_point() else batch
-    tensors = [*model.parameters(), *leaves(batch)]
+    tensors: list[Tensor] = [*model.parameters(), *leaves(batch)]
     value = scalar(lambda: model(batch))
     analytic = dict(zip(tensors, gradients(value, tensors), strict=True))
-    lines = []
-    for seed, group in enumerate([*[tensors] * DIRECTIONS, *([tensor] for tensor in single(model))]):
+    lines: list[tuple[list[Tensor], list[Tensor], float]] = []
+    groups = [tensors] * DIRECTIONS + [[tensor] for tensor in single(model)]
+    for seed, group in enumerate(groups):
         torch.manual_seed(seed)
         directions = [torch.randn_like(tensor) for tensor in group]
         along = sum((analytic[t] * v).sum().item() for t, v in zip(group, directions, strict=True))
@@ -126,12 +127,12 @@ def check_model(name: str, config: Mapping[str, Any]) -> Finding:
     return Finding("model", name, max(errors))
 
 
-def single(model: nn.Module) -> list[nn.Parameter]:
+def single(model: nn.Module) -> list[Tensor]:
     """The parameters that are looked at alone: all of a small model, else the first of each kind of layer."""
-    parameters = list(model.parameters())
+    parameters: list[Tensor] = list(model.parameters())
     if len(parameters) <= MOST_SINGLE:
         return parameters
-    kinds: dict[Any, nn.Parameter] = {}
+    kinds: dict[Any, Tensor] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             kinds.setdefault((type(module), name), parameter)

@@ -97,7 +97,7 @@ class NewtonTrainer(Trainer):
         if not whole:
             return loss.item(), gradient.detach(), None
         rows = [
-            torch.cat([part.flatten() for part in _gradients(element, parameters, retain_graph=True)])
+            torch.cat([part.flatten() for part in _gradients(element, parameters, create_graph=False)])
             for element in gradient
         ]
         return loss.item(), gradient.detach(), torch.stack(rows).detach()
@@ -128,9 +128,9 @@ class NewtonTrainer(Trainer):
             rate /= 2
 
 
-def _gradients(value: Tensor, parameters: list[Any], **options: bool) -> list[Tensor]:
+def _gradients(value: Tensor, parameters: list[Any], *, create_graph: bool) -> list[Tensor]:
     """The derivatives of a number; zeros where it does not depend on a parameter."""
     if not value.requires_grad:
         return [torch.zeros_like(parameter) for parameter in parameters]
-    found = torch.autograd.grad(value, parameters, allow_unused=True, **options)
+    found = torch.autograd.grad(value, parameters, retain_graph=True, create_graph=create_graph, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
