@@ -104,6 +104,11 @@ class MinibatchTrainer(Trainer):
         per_epoch = math.ceil(len(batches) / self.accumulate)
         budgets = [self.max_steps, math.ceil(self.max_epochs * per_epoch) if self.max_epochs else None]
         total = min((budget for budget in budgets if budget is not None), default=10**9)
+        if self.max_steps is not None and total < self.max_steps:
+            run.say(
+                f"trainer.max_epochs={self.max_epochs:g} ends the run at step {total:,}, before "
+                f"trainer.max_steps={self.max_steps}; set trainer.max_epochs=null to go on"
+            )
         eval_every, checkpoint_every, log_every = (
             steps_of(every, per_epoch) if every is not None else None
             for every in (self.eval_every, self.checkpoint_every, self.log_every)
@@ -119,6 +124,8 @@ class MinibatchTrainer(Trainer):
                 raise ConfigError(
                     f"the run is at step {self.loop.step:,} already, more than its new budget of {total:,}"
                 )
+            if self.loop.step == total:
+                run.say(f"nothing is left to do: the run is at the end of its budget of {total:,} steps")
         self.tensors: list[tuple[int, dict[str, Tensor]]] = []  # values on the device, by step, not read yet
         self.rollbacks = 0
         self.batches, self.epoch_of_batches = batches, 0
