@@ -1,13 +1,16 @@
 """Reproduction: the experiments run over a few seeds, and their numbers beside the books'.
 
 The runs are the jobs of one sweep, in the folder that the person names: each in a process of its own, resumable, and a
-failed one does not stop the rest. A run that is finished is not done again as long as its configuration is the same.
+failed one does not stop the rest. A run that is finished is not done again as long as its configuration and the code
+of this package are the same.
 Imports no torch.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +19,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from dlcli import __version__
 from dlcli.config import Composed, compose
 from dlcli.errors import ConfigError, DlcliError, Interrupted, SweepError
 from dlcli.experiments import Experiment, read_all
@@ -31,9 +33,10 @@ VERDICTS = {
     "reproduced": "the mean is within the tolerance, or within 3 standard deviations over the seeds",
     "better": "the mean is better than that, for the reason that the experiment's header gives",
     "unexplained": "the mean is better than that, and nobody has said why: look for a wrong set-up",
-    "short": "the mean is worse than that",
+    "short": "the mean is worse than that, or not finite",
+    "differs": "the number is the same for every seed, and it is not the book's",
     "no number": "the book reports none",
-    "failed": "no run has a result",
+    "failed": "not every run has a result",
     "not run": "it needs a GPU, or more minutes than were given",
 }
 
@@ -48,6 +51,7 @@ class Row:
     values: list[float] = field(default_factory=list)  # by seed
     seconds: float | None = None  # of one run, on average
     direction: str = "min"
+    wanted: int = 1  # runs that should have a value
     runs: bool = True
     reason: str = ""  # why it was not run
 
@@ -58,8 +62,8 @@ class Row:
 
     @property
     def std(self) -> float | None:
-        """The sample standard deviation over the seeds; None for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
+        """The sample standard deviation over the seeds; None for fewer than two, and where one is not finite."""
+        return statistics.stdev(self.values) if len(self.values) > 1 and all(map(math.isfinite, self.values)) else None
 
     @property
     def tolerance(self) -> float | None:
@@ -69,18 +73,27 @@ class Row:
         return max(self.experiment.tolerance(self.metric), 3 * (self.std or 0.0))
 
     @property
+    def wide(self) -> bool:
+        """Whether the seeds lie so far apart that being within 3 standard deviations says little."""
+        return self.reported is not None and (self.std or 0.0) > 3 * self.experiment.tolerance(self.metric)
+
+    @property
     def verdict(self) -> str:
         """One of ``VERDICTS``."""
         if not self.runs:
             return "not run"
-        if self.mean is None:
+        if self.mean is None or len(self.values) < self.wanted:
             return "failed"
         if self.reported is None or self.tolerance is None:
             return "no number"
+        if not math.isfinite(self.mean):
+            return "short"
         difference = self.mean - self.reported
         if abs(difference) <= self.tolerance * (1 + 1e-9):
             return "reproduced"
-        if (difference > 0) != (self.direction == "max") or self.experiment.exact:
+        if self.experiment.exact:
+            return "differs"
+        if (difference > 0) != (self.direction == "max"):
             return "short"
         return "better" if self.experiment.better_because else "unexplained"
 
@@ -93,8 +106,10 @@ class Row:
             "metric": self.metric,
             "reported": self.reported,
             "measured": {"mean": self.mean, "std": self.std, "values": self.values},
+            "wanted": self.wanted,
             "tolerance": self.tolerance,
             "verdict": self.verdict,
+            "wide": self.wide,
             "cause": self.reason or (self.experiment.better_because if self.verdict == "better" else "") or None,
             "seconds": self.seconds,
             "command": self.experiment.command,
@@ -120,7 +135,11 @@ def select(
     for experiment in found:
         if experiment.needs_gpu and not gpus():
             left_out[experiment.name] = "needs a GPU"
-        elif max_minutes is not None and (experiment.minutes or 0.0) > max_minutes:
+        elif max_minutes is None:
+            continue
+        elif experiment.minutes is None:
+            left_out[experiment.name] = "its header has no 'Minutes:'"
+        elif experiment.minutes > max_minutes:
             left_out[experiment.name] = f"takes {experiment.minutes:g} minutes"
     return found, left_out
 
@@ -151,15 +170,16 @@ def enter(
             content |= {"plugins": list(plugins), "monitor": "val/loss", "direction": "min", "jobs": 0}
             write_sweep(folder, content, [])
         jobs = read_jobs(folder)
-        numbers = []
+        numbers, source = [], source_digest()
         for overrides, composed in wanted:
-            config = json.loads(json.dumps({**composed.config, "run_dir": str(folder)}))
+            config = json.loads(json.dumps({**composed.config, "run_dir": str(folder.resolve())}))
             same = [job for job in jobs if job.content["overrides"] == overrides]
-            kept = [job for job in same if job.content["config"] == config and _of_this_version(job)]
+            kept = [job for job in same if job.content["config"] == config and job.content.get("source") == source]
             number = (kept or same)[0].number if same else len(jobs)
             if not kept:
                 record = {"number": number, "overrides": overrides, "choices": composed.choices, "config": config}
-                write_json(job_file(folder, number), {**record, "status": "waiting", "cause": None, "run": None})
+                state = {"source": source, "status": "waiting", "cause": None, "run": None}
+                write_json(job_file(folder, number), {**record, **state})
                 if not same:
                     jobs.append(read_job(folder, number))
             numbers.append(number)
@@ -169,9 +189,12 @@ def enter(
         raise ConfigError(f"--out {folder}: cannot be written to ({error.strerror}); name another folder") from None
 
 
-def _of_this_version(job: Job) -> bool:
-    versions = job.summary.get("versions")
-    return not versions or versions.get("dlcli") == __version__
+def source_digest() -> str:
+    """SHA-256 of this package's code. The YAML files are left out: a job's record holds what was composed of them."""
+    package, digest = Path(__file__).parent, hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------- running
@@ -212,7 +235,7 @@ def reproduce(
     rows = [
         row for experiment in found for row in rows_of(experiment, done, left_out.get(experiment.name, ""), directories)
     ]
-    write_text(out / f"{REPORT}.json", json.dumps([row.to_json() for row in rows], indent=2, ensure_ascii=False) + "\n")
+    write_json(out / f"{REPORT}.json", [row.to_json() for row in rows])
     write_text(out / f"{REPORT}.md", markdown(rows))
     if received is not None:
         raise Interrupted(f"stopped; the same command goes on with what is in {out}", received)
@@ -223,12 +246,16 @@ def check(rows: Sequence[Row], out: Path) -> None:
     """Raise what the exit code should say.
 
     Raises:
-        SweepError: some runs failed. DlcliError: a number is worse than the book's, or better without a reason.
+        SweepError: some runs have no result. DlcliError: a number is worse than the book's, or better without a reason.
     """
     failed = [row.experiment.name for row in rows if row.verdict == "failed"]
     if failed:
-        raise SweepError(f"no result for {', '.join(dict.fromkeys(failed))}; the causes are in {out / 'jobs'}")
-    wrong = [f"{row.experiment.name} ({row.verdict})" for row in rows if row.verdict in ("short", "unexplained")]
+        raise SweepError(
+            f"results are missing for {', '.join(dict.fromkeys(failed))}; the causes are in {out / 'jobs'}"
+        )
+    wrong = [
+        f"{row.experiment.name} ({row.verdict})" for row in rows if row.verdict in ("short", "differs", "unexplained")
+    ]
     if wrong:
         raise DlcliError(f"{len(wrong)} of {len(rows)} numbers are not reproduced: {', '.join(wrong)}")
 
@@ -247,7 +274,7 @@ def rows_of(experiment: Experiment, jobs: Sequence[Job], left_out: str, director
     rows = []
     for metric, number in reported.items():
         values = [value for job in finished if (value := measured(job, metric)) is not None]
-        row = Row(experiment, metric, number, values, runs=not left_out, reason=left_out)
+        row = Row(experiment, metric, number, values, wanted=len(mine), runs=not left_out, reason=left_out)
         row.seconds = statistics.fmean(seconds) if seconds else None
         row.direction = directions.get(metric.partition("/")[2].partition("@")[0], "min")
         rows.append(row)
@@ -285,15 +312,16 @@ def cells(row: Row) -> tuple[str, ...]:
         "-" if row.reported is None else f"{row.reported:g}",
         _number(row),
         difference,
-        row.verdict + (f": {row.reason}" if row.reason else ""),
+        row.verdict + (" (wide)" if row.wide else "") + (f": {row.reason}" if row.reason else ""),
         time_used,
     )
 
 
 def _number(row: Row) -> str:
+    text = format_mean(row.mean, row.std)
     if row.mean is not None and abs(row.mean) < 0.1:
-        return f"{row.mean:.6g}" + (f" ± {row.std:.2g}" if row.std is not None else "")
-    return format_mean(row.mean, row.std)
+        text = f"{row.mean:.6g}" + (f" ± {row.std:.2g}" if row.std is not None else "")
+    return text + (f" ({len(row.values)} of {row.wanted})" if 0 < len(row.values) < row.wanted else "")
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -304,6 +332,8 @@ def markdown(rows: Sequence[Row]) -> str:
     lines += [f"| {' | '.join((*cells(row), f'`{row.experiment.command}`'))} |" for row in rows]
     used = dict.fromkeys(row.verdict for row in rows)
     lines += ["", *(f"- {verdict}: {VERDICTS[verdict]}" for verdict in used)]
+    if any(row.wide for row in rows):
+        lines += ["- wide: the standard deviation over the seeds is more than 3 times the tolerance"]
     causes = {row.experiment.name: row.experiment.better_because for row in rows if row.verdict == "better"}
     if causes:
         lines += ["", "Better because:", "", *(f"- {name}: {cause}" for name, cause in causes.items())]

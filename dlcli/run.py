@@ -120,6 +120,7 @@ class Run:
             self.build_optimizer(self.model)
         if "scheduler" in self.trainer.uses:
             self.build_scheduler(1000, 100)
+        self.trainer.check(self)
         # Of training, whatever building has drawn; each process of a group draws its own.
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)

@@ -155,7 +155,7 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
+def write_json(file: Path, content: Mapping[str, Any] | list[Any]) -> None:
     """Write a JSON file such that a reader sees the old content or the new one, also after a crash.
 
     Numbers that are not finite are written as null.

@@ -149,6 +149,11 @@ def test_all_problems_are_reported_together() -> None:
     assert sum("did you mean" in line for line in found) >= 3
 
 
+def test_a_model_of_another_task_names_it() -> None:
+    message = "model 'autoencoder' does not go with task 'classification': add task=reconstruction"
+    assert problems("data=digits", "model=autoencoder") == [message]
+
+
 def test_a_model_that_does_not_fit_names_data_that_fit() -> None:
     (line,) = problems("model=lstm", "data=mnist")
     assert line.startswith("model 'lstm' needs vocab_size, which data 'mnist' does not define (it defines input_shape")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,9 @@ def experiment(**changes: Any) -> Experiment:
         ([0.95], "min", "the book stops early", "short"),
         ([0.80], "min", "the book stops early", "better"),
         ([], "max", "", "failed"),
+        ([math.nan], "min", "the book stops early", "short"),
+        ([0.90, math.nan, 0.90], "max", "the book stops early", "short"),
+        ([-math.inf, 0.9], "min", "the book stops early", "short"),
     ],
 )
 def test_verdicts(values: list[float], direction: str, cause: str, verdict: str) -> None:
@@ -80,10 +84,30 @@ def test_verdicts(values: list[float], direction: str, cause: str, verdict: str)
     assert verdict in reproduction.VERDICTS
 
 
-def test_an_exact_number_cannot_be_better() -> None:
+def test_a_seed_without_a_result_is_no_reproduction(tmp_path: Path) -> None:
+    row = Row(experiment(reported={"val/loss": 1.0}), "val/loss", 1.0, [1.0, 1.0], wanted=3)
+    assert row.verdict == "failed"
+    assert reproduction.cells(row)[4] == "1.0000 ± 0.0000 (2 of 3)"
+    with pytest.raises(SweepError, match="results are missing for x"):
+        reproduction.check([row], tmp_path)
+
+
+def test_seeds_far_apart_are_marked() -> None:
+    apart = Row(experiment(reported={"test/accuracy": 0.9}), "test/accuracy", 0.9, [0.8, 0.9, 1.0])
+    assert reproduction.cells(apart)[6] == "reproduced (wide)"
+    assert "- wide: " in reproduction.markdown([apart])
+    near = Row(experiment(reported={"test/accuracy": 0.9}), "test/accuracy", 0.9, [0.88, 0.9, 0.92])
+    assert reproduction.cells(near)[6] == "reproduced"
+    assert "wide" not in reproduction.markdown([near])
+
+
+def test_an_exact_number_cannot_be_better(tmp_path: Path) -> None:
     exact = experiment(reported={"train/loss": 0.5}, tolerances={"": 1e-6}, exact=True, better_because="luck")
     assert Row(exact, "train/loss", 0.5, [0.5 + 9e-7]).verdict == "reproduced"
-    assert Row(exact, "train/loss", 0.5, [0.4]).verdict == "short"
+    differing = [Row(exact, "train/loss", 0.5, [value]) for value in (0.4, 0.6)]
+    assert [row.verdict for row in differing] == ["differs", "differs"]
+    with pytest.raises(DlcliError, match=r"x \(differs\)"):
+        reproduction.check(differing, tmp_path)
 
 
 def test_without_a_number_there_is_nothing_to_fall_short_of() -> None:
@@ -100,7 +124,7 @@ def test_the_exit_code_tells_what_went_wrong(tmp_path: Path) -> None:
     with pytest.raises(DlcliError, match=r"1 of 2 numbers are not reproduced: x \(short\)") as caught:
         reproduction.check([right, short], tmp_path)
     assert caught.value.exit_code == 1
-    with pytest.raises(SweepError, match="no result for x; the causes are in") as failure:
+    with pytest.raises(SweepError, match="results are missing for x; the causes are in") as failure:
         reproduction.check([right, short, failed], tmp_path)
     assert failure.value.exit_code == 6
 
@@ -124,9 +148,17 @@ def test_experiments_are_left_out_by_name_by_minutes_and_without_a_gpu(
     write(config_dir, "test/quick", "# Reported: none")
     write(config_dir, "test/slow", "# Reported: none", minutes=10)
     write(config_dir, "test/large", "# Reported: none\n# Needs: gpu")
+    write(config_dir, "test/unknown", "# Reported: none")
+    unknown = config_dir / "experiment" / "test" / "unknown.yaml"
+    unknown.write_text(unknown.read_text().replace("# Minutes: 1\n", ""))
     found, left_out = reproduction.select("test/*", max_minutes=5, directories=[config_dir])
-    assert [one.name for one in found] == ["test/large", "test/quick", "test/slow"]
-    assert left_out == {"test/slow": "takes 10 minutes", "test/large": "needs a GPU"}
+    assert [one.name for one in found] == ["test/large", "test/quick", "test/slow", "test/unknown"]
+    assert left_out == {
+        "test/slow": "takes 10 minutes",
+        "test/large": "needs a GPU",
+        "test/unknown": "its header has no 'Minutes:'",
+    }
+    assert list(reproduction.select("test/*", max_minutes=None, directories=[config_dir])[1]) == ["test/large"]
     with pytest.raises(ConfigError, match="no experiment matches 'nothing/"):
         reproduction.select("nothing/*", max_minutes=None, directories=[config_dir])
 
@@ -145,7 +177,9 @@ def test_a_folder_of_something_else_is_refused(config_dir: Path, tmp_path: Path)
         reproduction.reproduce("test/*", **options(config_dir, out))
 
 
-def test_runs_become_a_table_and_are_not_run_twice(config_dir: Path, tmp_path: Path) -> None:
+def test_runs_become_a_table_and_are_not_run_twice(
+    config_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     write(config_dir, "test/quick", "# Reported: val/rmse 1\n# Tolerance: 5\n# Reported: val/loss@10 1")
     write(config_dir, "test/wrong", "# Reported: test/rmse 0.9\n# Exact: true", lr=1e30)
@@ -170,3 +204,17 @@ def test_runs_become_a_table_and_are_not_run_twice(config_dir: Path, tmp_path: P
     assert {path.name for path in out.glob("test-quick-*")} == runs
     wrong = next(row for row in again if row.experiment.name == "test/wrong")
     assert len(wrong.values) == 1
+
+    # Another spelling of the folder is the same folder; other code is another result.
+    runs = {path.name for path in out.glob("test-quick-*")}
+    monkeypatch.chdir(tmp_path)
+    reproduction.reproduce("test/quick", **options(config_dir, Path("elsewhere/../out")))
+    assert {path.name for path in out.glob("test-quick-*")} == runs
+    monkeypatch.setattr(reproduction, "source_digest", lambda: "other code")
+    reproduction.reproduce("test/quick", **options(config_dir, out, seeds=1))
+    assert len(list(out.glob("test-quick-*"))) == len(runs) + 1
+
+
+def test_the_digest_is_that_of_the_code() -> None:
+    assert reproduction.source_digest() == reproduction.source_digest()
+    assert len(reproduction.source_digest()) == 64

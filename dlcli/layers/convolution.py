@@ -49,7 +49,8 @@ def shape_after(model: str, input_shape: tuple[int, ...], *path: nn.Module) -> t
         smallest = next(side for side in itertools.count(1) if _side_after(windows, side) is not None)
         raise ConfigError(
             f"model '{model}' needs images of at least {smallest}×{smallest} pixels, got {height}×{width}; "
-            f"use larger images (data.resize={smallest} or more, where the data have it) or a smaller model"
+            f"use larger images (data.resize={smallest}, or data.size={smallest} for folders of images) or a smaller "
+            "model"
         )
     made = [window.out_channels for window in windows if isinstance(window, nn.Conv2d)]
     return (made[-1] if made else channels), rows, columns

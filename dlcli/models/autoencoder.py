@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -20,6 +20,8 @@ class Autoencoder(nn.Module):
 
     Source: DLFS chapter 7 (the idea, and the convolutional one: ``conv_autoencoder``).
     """
+
+    goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"task": ("reconstruction",)}
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ class ConvAutoencoder(nn.Module):
 
     Source: DLFS chapter 7 (14 and 7 channels, a code of 28 numbers).
     """
+
+    goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"task": ("reconstruction",)}
 
     def __init__(
         self,

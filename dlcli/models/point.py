@@ -43,7 +43,7 @@ class Point(nn.Module):
         return self.point.expand(len(inputs), -1)
 
     @torch.no_grad()
-    def remember(self) -> None:
-        """Write the present position down for the picture of the way."""
-        self.trail[self.visited % TRAIL] = self.point
+    def remember(self, position: Tensor) -> None:
+        """Write a position (D,) down for the picture of the way."""
+        self.trail[self.visited % TRAIL] = position
         self.visited += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import sys
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -107,15 +106,15 @@ def pretrained(architecture: str) -> dict[str, Tensor]:
         with contextlib.redirect_stdout(sys.stderr):  # where torch.hub says that it downloads
             # Only what is downloaded is compared with its checksum: a file that lies in the cache could be anyone's.
             state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except pickle.UnpicklingError:
-        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(best.url).name
-        raise DataError(f"{file}: expected tensors by name; remove it, so that it is downloaded again") from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
         raise ConfigError(
             f"model.weights=pretrained: {best.url} cannot be fetched ({reason}); fetch the file elsewhere and name it "
             "with model.weights=FILE, or use model.weights=null"
         ) from None
+    except Exception:  # torch raises many types where it refuses a file
+        file = Path(torch.hub.get_dir()) / "checkpoints" / Path(best.url).name
+        raise DataError(f"{file}: expected tensors by name; remove it, so that it is downloaded again") from None
     return state
 
 

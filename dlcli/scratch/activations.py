@@ -66,14 +66,18 @@ class LeakyReLU(Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, slope: float) -> Tensor:
-        factor = torch.where(x > 0, torch.ones_like(x), slope)
-        ctx.save_for_backward(factor)
-        return x * factor
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return torch.where(x <= 0, LeakyReLU._reduced(x, slope), x)  # what is no number stays one that is none
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
-        (factor,) = ctx.saved_tensors
-        return dy * factor, None
+        (x,) = ctx.saved_tensors
+        return torch.where(x <= 0, LeakyReLU._reduced(dy, ctx.slope), dy), None
+
+    @staticmethod
+    def _reduced(x: Tensor, slope: float) -> Tensor:
+        return slope * x if slope else torch.zeros_like(x)  # 0 times an infinite number is no number
 
 
 @by_hand
@@ -172,18 +176,18 @@ class SiLU(Function):
 
 @by_hand
 class Softplus(Function):
-    """``y = log(1 + exp(beta x)) / beta``, whose slope is sigmoid(beta x)."""
+    """``y = log(1 + exp(beta x)) / beta``, whose slope is sigmoid(beta x); x itself where beta x > threshold."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, beta: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, beta: float, threshold: float) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.beta = beta
-        return softplus_of(beta * x) / beta
+        ctx.beta, ctx.threshold = beta, threshold
+        return torch.where(beta * x > threshold, x, softplus_of(beta * x) / beta)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return dy * sigmoid_of(ctx.beta * x), None
+        return torch.where(ctx.beta * x > ctx.threshold, dy, dy * sigmoid_of(ctx.beta * x)), None, None
 
 
 @by_hand
@@ -309,13 +313,13 @@ def silu(x: Tensor) -> Any:
 
 
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Any:
-    """``torch.nn.functional.softplus``; the threshold, from where torch computes x itself, changes no digit."""
-    return apply(Softplus, x, beta)
+    """``torch.nn.functional.softplus``."""
+    return apply(Softplus, x, beta, threshold)
 
 
 def logsigmoid(x: Tensor) -> Any:
     """``torch.nn.functional.logsigmoid``: log(1 / (1 + exp(-x))) = -softplus(-x)."""
-    return -apply(Softplus, -x, 1.0)
+    return -apply(Softplus, -x, 1.0, math.inf)
 
 
 def softmax(x: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Any:

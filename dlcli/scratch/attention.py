@@ -65,6 +65,7 @@ def scaled_dot_product_attention(
     query (…, Q, D), key (…, K, D), value (…, K, E) -> (…, Q, E). ``attn_mask`` is added to
     the scores, or, if boolean, True where a query may look.
     """
+    refuse("scaled_dot_product_attention", "both attn_mask and is_causal", attn_mask is not None and is_causal)
     if enable_gqa:  # several heads of queries share one of keys and values
         repeats = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(repeats, -3), value.repeat_interleave(repeats, -3)

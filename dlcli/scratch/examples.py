@@ -95,6 +95,7 @@ EXAMPLES: dict[str, Example] = {
     "gelu, tanh": Example(F.gelu, lambda: [random(3, 4)], {"approximate": "tanh"}),
     "silu": Example(F.silu, lambda: [random(3, 4)]),
     "softplus": Example(F.softplus, lambda: [random(3, 4)], {"beta": 2.0}),
+    "softplus, threshold": Example(F.softplus, lambda: [random(3, 4)], {"beta": 2.0, "threshold": 1.0}),
     "logsigmoid": Example(F.logsigmoid, lambda: [random(3, 4)]),
     "softmax": Example(F.softmax, lambda: [random(2, 3, 4)], {"dim": 1}),
     "log_softmax": Example(F.log_softmax, lambda: [random(2, 3, 4)], {"dim": -1}),
@@ -129,8 +130,10 @@ EXAMPLES: dict[str, Example] = {
         F.max_pool2d, lambda: [random(2, 2, 6, 6), (3, 2)], {"stride": (2, 1), "padding": 1, "dilation": (1, 2)}
     ),
     "max_pool2d, ceil": Example(F.max_pool2d, lambda: [random(1, 2, 6, 7), 3], {"stride": 2, "ceil_mode": True}),
+    "max_pool2d, one picture": Example(F.max_pool2d, lambda: [random(2, 6, 4), 2], {"padding": 1, "stride": 1}),
     "max_pool1d": Example(F.max_pool1d, lambda: [random(2, 2, 7), 3], {"stride": 2, "padding": 1}),
     "avg_pool2d": Example(F.avg_pool2d, lambda: [random(2, 2, 6, 4), 2]),
+    "avg_pool2d, one picture": Example(F.avg_pool2d, lambda: [random(2, 6, 4), 2], {"padding": 1, "stride": 1}),
     "avg_pool2d, padding": Example(F.avg_pool2d, lambda: [random(2, 2, 5, 5), 3], {"stride": 2, "padding": 1}),
     "avg_pool2d, ceil": Example(
         F.avg_pool2d, lambda: [random(1, 2, 6, 7), 3], {"stride": 2, "padding": 1, "ceil_mode": True}

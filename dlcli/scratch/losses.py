@@ -29,7 +29,7 @@ class SoftmaxCrossEntropy(Function):
     def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
         log_p = log_softmax_of(logits, 1)  # (N, C)
         ctx.save_for_backward(log_p, target)
-        return -(target * log_p).sum(1)
+        return -torch.where(target == 0, 0, target * log_p).sum(1)  # 0 log 0 = 0: a logit may be -inf
 
     @staticmethod
     def backward(ctx: Any, dloss: Tensor) -> tuple[Tensor, None]:

@@ -107,6 +107,9 @@ def batch_norm(
 
     In training also moves the running mean and the running (unbiased) variance by the share ``momentum``; outside it
     these take the batch's place, and x is only scaled and shifted.
+
+    Raises:
+        ValueError: one value for each channel, as torch: it would become 0 whatever it is.
     """
     axes = (0, *range(2, x.ndim))
     shape = (-1, *[1] * (x.ndim - 2))
@@ -114,6 +117,8 @@ def batch_norm(
         deviation = (running_var + eps).sqrt()
         fixed = apply(ScaleAndShift, x, (1 / deviation).view(shape), (-running_mean / deviation).view(shape))
         return scale_and_shift(fixed, weight, bias, shape)
+    if x.numel() == x.shape[1]:
+        raise ValueError(f"batch_norm: expected more than 1 value for each channel in training, got {tuple(x.shape)}")
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(x.mean(axes).to(running_mean.dtype), momentum)

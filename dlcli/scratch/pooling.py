@@ -103,7 +103,9 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """``torch.nn.functional.max_pool2d``: x (B, C, H, W) -> (B, C, P, Q)."""
+    """``torch.nn.functional.max_pool2d``: x (B, C, H, W) -> (B, C, P, Q), or both without B."""
+    if x.ndim == 3:
+        return max_pool2d(x.unsqueeze(0), kernel_size, stride, padding, dilation, ceil_mode).squeeze(0)
     window = pair(kernel_size)
     sliding = Sliding(window, pair(stride) if stride else window, pair(padding), pair(dilation), ceil_mode)
     return apply(MaxPooling, x, sliding)
@@ -118,7 +120,7 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """``torch.nn.functional.max_pool1d``: x (B, C, W) is a picture of height 1."""
+    """``torch.nn.functional.max_pool1d``: x (B, C, W) or (C, W) is a picture of height 1."""
     window, step = (1, pair(kernel_size)[1]), (1, pair(stride or kernel_size)[1])
     across = max_pool2d(x.unsqueeze(-2), window, step, (0, pair(padding)[1]), (1, pair(dilation)[1]), ceil_mode)
     return across.squeeze(-2)
@@ -133,7 +135,10 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Any:
-    """``torch.nn.functional.avg_pool2d``: x (B, C, H, W) -> (B, C, P, Q)."""
+    """``torch.nn.functional.avg_pool2d``: x (B, C, H, W) -> (B, C, P, Q), or both without B."""
+    if x.ndim == 3:
+        options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        return avg_pool2d(x.unsqueeze(0), *options).squeeze(0)
     window = pair(kernel_size)
     sliding = Sliding(window, pair(stride) if stride else window, pair(padding), ceil=ceil_mode)
     positions = sliding.positions(*x.shape[2:])

@@ -24,7 +24,8 @@ from dlcli.tasks.base import Loss, Networks, Task
 class Minimization(Task):
     """The function's value plus noise · point, whose gradient is the function's plus the noise.
 
-    Model contract: ``model(noise (1, D)) -> the point (1, D)``; ``model.remember()`` keeps it for the picture.
+    Model contract: ``model(noise (1, D)) -> the point (1, D)``; ``model.remember(position)`` keeps one for the
+    picture.
     Metrics: loss (the value), x1 and x2 (where the point is; of a function of one number both are that number).
     """
 
@@ -40,10 +41,11 @@ class Minimization(Task):
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         model: Any = uncompiled(networks["model"])
-        model.remember()
+        before = model.point.detach().clone()
         point = networks["model"](batch.noise)  # (1, D)
         value = OBJECTIVES[batch.function].function(point).sum()
         yield Loss(value + (batch.noise * point).sum())
+        model.remember(before)  # here a step was taken; what a trainer only tried does not come so far
 
     def metrics(self) -> dict[str, Metric]:
         return {"loss": Mean(), "x1": Mean(), "x2": Mean()}

@@ -108,6 +108,13 @@ class Trainer:
         """
         raise NotImplementedError
 
+    def check(self, run: RunContext) -> None:
+        """Called when all parts are built, before a folder is made. By default nothing is refused.
+
+        Raises:
+            ConfigError: this trainer cannot train this model, or not for this task.
+        """
+
     def try_out(self, run: RunContext) -> dict[str, float]:
         """What the first training batch gives, by name, for a dry run. Changes no parameter."""
         raise NotImplementedError

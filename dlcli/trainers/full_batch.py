@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from dlcli.errors import ConfigError, DataError, NonFiniteError
+from dlcli.functional.inference import evaluating
 from dlcli.trainers.base import RunContext
 from dlcli.trainers.evaluation import converted, evaluate, scalars
-from dlcli.trainers.loop import Loop
+from dlcli.trainers.loop import Loop, better
 
 MOST_PARAMETERS = 2000  # a step costs at least so many passes over the data
 
@@ -20,8 +22,11 @@ def parameters_of(run: RunContext, trainer: str) -> list[nn.Parameter]:
     """The parameters that learn.
 
     Raises:
-        ConfigError: too many for such a trainer.
+        ConfigError: too many for such a trainer, or the task trains networks of its own.
     """
+    if run.task.trains != ("model",):
+        networks = " and ".join(run.task.trains)
+        raise ConfigError(f"trainer '{trainer}' trains one network by one loss; this task trains {networks} apart")
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     count = sum(parameter.numel() for parameter in parameters)
     if count > MOST_PARAMETERS:
@@ -47,13 +52,17 @@ def begin(run: RunContext) -> Loop:
 
 
 def mean_loss(run: RunContext, epoch: int, dtype: torch.dtype | None) -> Tensor:
-    """The mean of the task's loss over the training batches, weighted by their sizes."""
+    """The mean of the task's loss over the training batches, weighted by their sizes.
+
+    In evaluation mode, so that it is one function of the parameters: dropout would make another one of each call.
+    """
     batches = run.data.batches("train", order="sequential", seed=run.seed, epoch=epoch)
     total, rows = torch.zeros((), device=run.device, dtype=dtype), 0
-    for index in range(len(batches)):
-        batch = converted(batches[index], dtype)
-        (loss,) = run.task.training_step({"model": run.model}, batch)
-        total, rows = total + loss.value * len(batch[0]), rows + len(batch[0])
+    with evaluating(run.model):
+        for index in range(len(batches)):
+            batch = converted(batches[index], dtype)
+            loss = next(run.task.training_step({"model": run.model}, batch))
+            total, rows = total + loss.value * len(batch[0]), rows + len(batch[0])
     mean: Tensor = total / rows
     return mean
 
@@ -89,7 +98,8 @@ def descend(
         if run.interrupted():
             save(run, loop, "last")
             run.leave_interrupted(loop.step)
-        loop.latest = step()
+        with _one_step(run, loop, dtype):
+            loop.latest = step()
         if not all(bool(parameter.isfinite().all()) for parameter in run.model.parameters()):
             raise NonFiniteError(f"a weight is not finite at step {loop.step + 1}; use smaller steps")
         loop.step += 1
@@ -100,6 +110,18 @@ def descend(
             _evaluate(run, loop, monitor, dtype, last=loop.step == max_steps)
             save(run, loop, "last")
     return "the budget of steps is used"
+
+
+@contextmanager
+def _one_step(run: RunContext, loop: Loop, dtype: torch.dtype | None) -> Iterator[None]:
+    """The task's ``training_step`` goes on to its end after the step, once, however often the step asked for losses."""
+    batch = run.data.batches("train", order="sequential", seed=run.seed, epoch=loop.epoch)[0]
+    with torch.no_grad(), evaluating(run.model):
+        losses = run.task.training_step({"model": run.model}, converted(batch, dtype))
+        next(losses)
+    yield
+    for _ in losses:
+        pass
 
 
 def save(run: RunContext, loop: Loop, name: str) -> None:
@@ -117,9 +139,6 @@ def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | No
     if last:
         run.show(loop.step, split, measured, networks)
     run.progress.evaluated(loop.step, split, values, metric)
-    better: Callable[[float, float], bool] = float.__lt__
-    if run.task.metric_directions[metric] == "max":
-        better = float.__gt__
-    if loop.best is None or better(values[metric], loop.best["value"]):
+    if better(values[metric], loop.best, run.task.metric_directions[metric]):
         loop.best = {"metric": monitor, "value": values[metric], "step": loop.step, "metrics": values}
         save(run, loop, "best")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -47,10 +48,17 @@ class HotAndColdTrainer(Trainer):
         self.monitor = monitor
         self.dtype = runtime.input_dtype(precision)
 
+    def check(self, run: RunContext) -> None:
+        """
+        Raises:
+            ConfigError: too many parameters to try each.
+        """
+        parameters_of(run, "hot_and_cold")
+
     def fit(self, run: RunContext) -> str:
         """
         Raises:
-            ConfigError: too many parameters to try each. Interrupted: a signal arrived; the state is saved.
+            Interrupted: a signal arrived; the state is saved.
         """
         weights = parameters_of(run, "hot_and_cold")
         self.loop = begin(run)
@@ -73,14 +81,19 @@ class HotAndColdTrainer(Trainer):
             for index in range(len(weights)):
                 here = weights[index].clone()
                 weights[index] = here + self.step_size
-                up = self._loss(run)
+                up = self._tried(run)
                 weights[index] = here - self.step_size
-                down = self._loss(run)
+                down = self._tried(run)
                 if up == down:
                     weights[index] = here
                 elif up < down:
                     weights[index] = here + self.step_size
         return {"loss": before}
+
+    def _tried(self, run: RunContext) -> float:
+        """The loss; what is not finite loses every comparison."""
+        loss = self._loss(run)
+        return loss if math.isfinite(loss) else math.inf
 
     def _loss(self, run: RunContext) -> float:
         return float(mean_loss(run, self.loop.epoch if self.loop else 0, self.dtype))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +34,19 @@ class MinibatchLoop(Loop):
     skipped: int = 0  # steps left out for a loss that was not finite
     poisoned: list[int] = field(default_factory=list)  # steps to leave out after a roll-back
     top: list[list[Any]] = field(default_factory=list)  # [value, step] of the kept best checkpoints
+
+
+def better(value: float, best: Mapping[str, Any] | None, direction: str) -> bool:
+    """Whether an evaluation beats the best so far; one that is not finite beats nothing.
+
+    Args:
+        value: of the monitored metric.
+        best: ``Loop.best``.
+        direction: "min" or "max".
+    """
+    if not math.isfinite(value) or best is None:
+        return math.isfinite(value)
+    return bool(value < best["value"] if direction == "min" else value > best["value"])
 
 
 class Limited:

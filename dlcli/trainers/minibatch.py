@@ -20,7 +20,7 @@ from dlcli.registry import TRAINERS
 from dlcli.tasks.base import PerExample
 from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
-from dlcli.trainers.loop import Limited, MinibatchLoop
+from dlcli.trainers.loop import Limited, MinibatchLoop, better
 from dlcli.trainers.step import Stepper, losses_of
 
 MAX_ROLLBACKS = 3
@@ -105,6 +105,11 @@ class MinibatchTrainer(Trainer):
         per_epoch = math.ceil(len(batches) / self.accumulate)
         budgets = [self.max_steps, math.ceil(self.max_epochs * per_epoch) if self.max_epochs else None]
         total = min((budget for budget in budgets if budget is not None), default=10**9)
+        if self.max_steps is not None and total < self.max_steps:
+            run.say(
+                f"trainer.max_epochs={self.max_epochs:g} ends the run at step {total:,}, before "
+                f"trainer.max_steps={self.max_steps}; set trainer.max_epochs=null to go on"
+            )
         eval_every, checkpoint_every, log_every = (
             steps_of(every, per_epoch) if every is not None else None
             for every in (self.eval_every, self.checkpoint_every, self.log_every)
@@ -120,9 +125,10 @@ class MinibatchTrainer(Trainer):
                 raise ConfigError(
                     f"the run is at step {self.loop.step:,} already, more than its new budget of {total:,}"
                 )
-        self.tensors: list[
-            tuple[int, dict[str, Tensor | PerExample]]
-        ] = []  # values on the device, by step, not read yet
+            if self.loop.step == total:
+                run.say(f"nothing is left to do: the run is at the end of its budget of {total:,} steps")
+        # Values on the device, by step, not read yet.
+        self.tensors: list[tuple[int, dict[str, Tensor | PerExample]]] = []
         self.rollbacks = 0
         self.batches, self.epoch_of_batches = batches, 0
         saved = self.loop.step if run.resume_state is not None else -1
@@ -362,7 +368,7 @@ class MinibatchTrainer(Trainer):
         value, direction = values[metric], run.task.metric_directions[metric]
         for schedule in self.stepper.schedules.values():
             schedule.observe(value, direction)
-        if math.isfinite(value) and (loop.best is None or _better(value, loop.best["value"], direction)):
+        if better(value, loop.best, direction):
             loop.best = {"metric": self.monitor, "value": value, "step": step, "metrics": values}
             loop.stale = 0
             self._save("best")
@@ -410,7 +416,3 @@ def numbers(values: list[Any], dtype: torch.dtype) -> list[float]:
         together = torch.stack(scalars).to(dtype)
     found: list[float] = together.tolist()
     return found
-
-
-def _better(value: float, best: float, direction: str) -> bool:
-    return value < best if direction == "min" else value > best

@@ -52,10 +52,17 @@ class NewtonTrainer(Trainer):
         self.monitor = monitor
         self.dtype = runtime.input_dtype(precision)
 
+    def check(self, run: RunContext) -> None:
+        """
+        Raises:
+            ConfigError: too many parameters for a Hessian.
+        """
+        parameters_of(run, "newton")
+
     def fit(self, run: RunContext) -> str:
         """
         Raises:
-            ConfigError: too many parameters for a Hessian. NonFiniteError: the point left all bounds.
+            NonFiniteError: the point left all bounds.
             Interrupted: a signal arrived; the state is saved in ``last.pt``.
         """
         parameters = parameters_of(run, "newton")
@@ -67,7 +74,7 @@ class NewtonTrainer(Trainer):
 
     def try_out(self, run: RunContext) -> dict[str, float]:
         """The loss and the length of its gradient over the training data."""
-        value, gradient, _ = self._derivatives(run, list(run.model.parameters()))
+        value, gradient, _ = self._derivatives(run, parameters_of(run, "newton"))
         return {"loss": value, "gradient_norm": float(gradient.norm())}
 
     # ------------------------------------------------------------------ pieces
@@ -86,10 +93,13 @@ class NewtonTrainer(Trainer):
         """The loss, its gradient (P,) and its Hessian (P, P)."""
         loss = self._loss(run)
         whole = self.hessian != "none"
-        gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, create_graph=whole)])
+        gradient = torch.cat([g.flatten() for g in _gradients(loss, parameters, create_graph=whole)])
         if not whole:
             return loss.item(), gradient.detach(), None
-        rows = [torch.cat([part.flatten() for part in _second(element, parameters)]) for element in gradient]
+        rows = [
+            torch.cat([part.flatten() for part in _gradients(element, parameters, create_graph=False)])
+            for element in gradient
+        ]
         return loss.item(), gradient.detach(), torch.stack(rows).detach()
 
     def _direction(self, gradient: Tensor, hessian: Tensor | None) -> Tensor:
@@ -104,6 +114,8 @@ class NewtonTrainer(Trainer):
     def _move(self, run: RunContext, parameters: list[Any], value: float, gradient: Tensor, direction: Tensor) -> float:
         """Move the parameters against the direction. Returns the rate that was used."""
         start = [parameter.clone() for parameter in parameters]
+        if self.line_search and not gradient @ direction > 0:  # uphill, near a maximum or a saddle
+            direction = gradient
         pieces = torch.split(direction, [parameter.numel() for parameter in parameters])
         rate, slope = self.lr, float(gradient @ direction)
         while True:
@@ -116,9 +128,9 @@ class NewtonTrainer(Trainer):
             rate /= 2
 
 
-def _second(element: Tensor, parameters: list[Any]) -> list[Tensor]:
-    """The gradient of one element of the gradient; zeros where it does not depend on a parameter."""
-    if not element.requires_grad:
+def _gradients(value: Tensor, parameters: list[Any], *, create_graph: bool) -> list[Tensor]:
+    """The derivatives of a number; zeros where it does not depend on a parameter."""
+    if not value.requires_grad:
         return [torch.zeros_like(parameter) for parameter in parameters]
-    found = torch.autograd.grad(element, parameters, retain_graph=True, allow_unused=True)
+    found = torch.autograd.grad(value, parameters, retain_graph=True, create_graph=create_graph, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]

@@ -70,6 +70,46 @@ def test_a_derivative_that_is_slightly_wrong_fails_in_a_model(monkeypatch):
     assert not gradcheck.check_model("mlp", entries("model")["mlp"].content()).passed
 
 
+class Bias(torch.autograd.Function):
+    """x + b, with a gradient by b that is wrong by 1 %."""
+
+    @staticmethod
+    def forward(_, x, b):
+        return x + b
+
+    @staticmethod
+    def backward(_, dy):
+        return dy, 1.01 * dy.sum(0)
+
+
+@pytest.mark.parametrize("layers", [2, 20])
+def test_one_small_parameter_is_not_hidden_by_the_large_ones(monkeypatch, layers):
+    class Biased(torch.nn.Linear):
+        def forward(self, x):
+            return Bias.apply(30 * x @ self.weight.T, 0.1 * self.bias)
+
+    for bias in (Biased, torch.nn.Linear):
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 20))
+        model.extend([torch.nn.Linear(20, 20) for _ in range(layers)])
+        model.append(bias(20, 10))
+        monkeypatch.setattr(gradcheck.model_examples, "build", lambda _, model=model: model)
+        finding = gradcheck.check_model("mlp", entries("model")["mlp"].content())
+        assert finding.passed == (bias is torch.nn.Linear)
+
+
+def test_nothing_checked_is_a_failure(dlcli, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "own_strange.py").write_text(OWN.format(name="own_strange", function="mish"))
+    (tmp_path / "model" / "own_strange.yaml").write_text("# One of my own.\n# Source: me\nname: own_strange\n")
+    code, out, err = dlcli("gradcheck", "own*", "--plugin", tmp_path)
+    assert (code, out.splitlines()[-1]) == (1, "0 checked, 0 failed")
+    assert err.startswith("note: own_strange is not checked")
+    code, out, _ = dlcli("gradcheck", "own*", "--plugin", tmp_path, "--json")
+    (record,) = json.loads(out)
+    assert (code, record["name"]) == (1, "own_strange")
+    assert "mish has no hand-written gradient" in record["unchecked"]
+
+
 def test_own_models_are_checked_too(dlcli, tmp_path):
     (tmp_path / "model").mkdir()
     for name, function in (("own_good", "silu"), ("own_strange", "mish")):

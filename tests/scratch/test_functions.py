@@ -109,6 +109,40 @@ def test_large_numbers_do_not_overflow() -> None:
             torch.testing.assert_close(function(x), expected)
 
 
+def outputs_and_gradients(function: Any, x: Tensor) -> list[Tensor]:
+    x = x.clone().requires_grad_()
+    y = function(x)
+    return [y, *torch.autograd.grad(y.sum(), x)]
+
+
+@pytest.mark.parametrize(
+    ("function", "numbers"),
+    [
+        (F.relu, [-torch.inf, -1.0, 0.0, 1.0, torch.inf, torch.nan]),
+        (lambda x: F.leaky_relu(x, 0.1), [-torch.inf, -1.0, 0.0, 1.0, torch.inf]),
+        (lambda x: F.cross_entropy(x, torch.tensor([0, 2])), [[1.0, -torch.inf, 2.0], [-torch.inf, 0.0, 1.0]]),
+        (
+            lambda x: F.cross_entropy(x, torch.tensor([-100, 1]), reduction="none"),
+            [[-torch.inf, -torch.inf, 2.0], [-torch.inf, 0.0, 1.0]],
+        ),
+    ],
+)
+def test_infinite_numbers_are_treated_as_torch_does(function: Any, numbers: Any) -> None:
+    x = torch.tensor(numbers, dtype=torch.float64)
+    expected = outputs_and_gradients(function, x)
+    with ScratchLayers():
+        torch.testing.assert_close(outputs_and_gradients(function, x), expected, equal_nan=True)
+
+
+def test_one_value_for_each_channel_has_no_variance() -> None:
+    for shape in ((1, 3), (1, 3, 1, 1)):
+        x = torch.ones(shape)
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            F.batch_norm(x, None, None, training=True)
+        with ScratchLayers(), pytest.raises(ValueError, match="more than 1 value for each channel in training, got"):
+            F.batch_norm(x, None, None, training=True)
+
+
 def test_running_statistics() -> None:
     ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     for _ in range(3):
@@ -136,6 +170,7 @@ def test_in_place_changes_its_argument() -> None:
     x = torch.randn(3, 4, requires_grad=True)
     with ScratchLayers():
         y = 1.0 * x
+        assert F.relu(y.clone(), True).detach().min() == 0  # the option may stand without its name
         z = F.silu(y, inplace=True)
         z.sum().backward()
     torch.testing.assert_close(y, F.silu(x))
@@ -184,6 +219,10 @@ def test_what_carries_no_gradient_is_free() -> None:
         (
             lambda x: nn.LSTM(4, 3)(nn.utils.rnn.pack_sequence([x.detach()])),
             "lstm with packed sequences is not written",
+        ),
+        (
+            lambda x: F.scaled_dot_product_attention(x, x, x, attn_mask=torch.ones(3, 3), is_causal=True),
+            "with both attn_mask and is_causal is not written by hand",
         ),
         (lambda x: nn.MultiheadAttention(4, 2)(*[x[None]] * 3), "with need_weights=True is not written by hand"),
     ],

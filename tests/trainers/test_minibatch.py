@@ -441,3 +441,11 @@ def test_values_of_examples_are_read_as_the_mean_of_each_step() -> None:
     assert numbers(waiting, torch.float32) == pytest.approx(expected)
     assert numbers([waiting[0], waiting[1].mean(), waiting[2]], torch.float64) == pytest.approx(expected)
     assert numbers([torch.tensor(1.5), torch.tensor(2.5)], torch.float32) == [1.5, 2.5]
+
+
+def test_the_budget_that_ends_a_run_early_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = ("trainer.max_epochs=1", "trainer.limit_train_batches=2")
+    run = train([*SMALL, *budget, f"run_dir={tmp_path}", "trainer.max_steps=50"], quiet=False)
+    assert "max_epochs=1 ends the run at step 2, before trainer.max_steps=50" in capsys.readouterr().out
+    resume_run(run.directory, [], config_dirs=[], plugins=[], quiet=False).train()
+    assert "nothing is left to do: the run is at the end of its budget of 2 steps" in capsys.readouterr().out
