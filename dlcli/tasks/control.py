@@ -97,9 +97,13 @@ class Control(Task):
         self.countable = spec.num_states is not None
 
     def training_step(self, networks: Networks, batch: Transitions) -> Iterator[Loss]:
-        """Huber's loss between the values of the actions that were taken and their targets."""
+        """The squared error between the values of the actions that were taken and their targets.
+
+        Huber's loss, which Mnih et al. use on rewards within ±1, hardly notices the rare ends of long episodes: their
+        errors are many times larger than 1, and it counts large errors little.
+        """
         values = networks["model"](batch.observations).gather(1, batch.actions.unsqueeze(1)).squeeze(1)
-        yield Loss(functional.smooth_l1_loss(values, batch.targets), logs={"value": values.mean()})
+        yield Loss(functional.mse_loss(values, batch.targets), logs={"value": values.mean()})
 
     def metrics(self) -> dict[str, Metric]:
         found: dict[str, Metric] = {"mean_return": Mean(), "standard_error": StandardError()}

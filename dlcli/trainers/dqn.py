@@ -73,7 +73,7 @@ class Replay:
 
 @TRAINERS.register("dqn")
 class DeepQLearning(Trainer):
-    """Q-learning whose values are a network's, moved by the gradient of Huber's loss on remembered transitions.
+    """Q-learning whose values are a network's, moved by the gradient of the squared error on remembered transitions.
 
     The targets come from a second network that follows the first slowly. With ``double`` the first one chooses the
     action that the second one values. Episodes are played to their end before anything is measured or saved; what is

@@ -226,13 +226,13 @@ def test_targets_are_those_of_double_q_learning() -> None:
     assert trainer._transitions(drawn).targets.tolist() == [1 + 0.5 * 8, 1]
 
 
-def test_the_loss_is_hubers_on_the_actions_that_were_taken() -> None:
+def test_the_loss_is_the_squared_error_of_the_actions_that_were_taken() -> None:
     batch = Transitions(torch.eye(2), torch.tensor([1, 0]), torch.tensor([0.0, 5.0]))
     model = torch.nn.Linear(2, 2, bias=False)
     with torch.no_grad():
         model.weight.copy_(torch.tensor([[7.0, 1.0], [0.5, 9.0]]))  # values [7, 0.5] and [1, 9]
     (loss,) = Control(sample={}).training_step({"model": model}, batch)
-    assert loss.value.item() == pytest.approx((0.5 * 0.5**2 + (4 - 0.5)) / 2)
+    assert loss.value.item() == pytest.approx((0.5**2 + 4**2) / 2)
 
 
 def test_the_standard_error_is_that_of_statistics() -> None:
