@@ -245,7 +245,7 @@ def test_the_standard_error_is_that_of_statistics() -> None:
 
 @pytest.mark.slow
 def test_deep_q_learning_balances_the_pole(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "data=cart_pole")
+    run = run_of(tmp_path, "data=cart_pole")  # of seeds 0, 1 and 2, the second stays below 475
     assert run.summary["metrics"]["test"]["mean_return"] >= 475
 
 
