@@ -10,6 +10,7 @@ from torch import nn
 
 from dlcli.data.base import DataModule
 from dlcli.distributed import Group
+from dlcli.errors import DataError
 from dlcli.optimizers.base import Optimizer
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Networks, Task
@@ -118,3 +119,17 @@ class Trainer:
     def try_out(self, run: RunContext) -> dict[str, float]:
         """What the first training batch gives, by name, for a dry run. Changes no parameter."""
         raise NotImplementedError
+
+
+def restore_model(run: RunContext, state: Mapping[str, Any]) -> None:
+    """Set the model and the random generators to those of a checkpoint.
+
+    Raises:
+        DataError: the checkpoint holds another model.
+    """
+    try:
+        run.model.load_state_dict(state["model"])
+    except RuntimeError:
+        raise DataError("the checkpoint is that of another model; put the run's own back") from None
+    run.model.to(run.device)  # a fitted model's numbers come with the checkpoint
+    run.restore_random_state(state)

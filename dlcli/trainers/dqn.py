@@ -18,7 +18,7 @@ from dlcli.hyperparameters import Chance, Count, Fraction, PositiveFloat
 from dlcli.registry import TRAINERS
 from dlcli.tasks.control import Transitions
 from dlcli.trainers import greedy_policy
-from dlcli.trainers.base import RunContext, Trainer
+from dlcli.trainers.base import RunContext, Trainer, restore_model
 from dlcli.trainers.loop import Loop
 from dlcli.trainers.step import Stepper, losses_of
 
@@ -158,7 +158,7 @@ class DeepQLearning(Trainer):
         loop = self.loop = DeepLoop()
         if run.resume_state is not None:
             loop = self.loop = DeepLoop(**run.resume_state["loop"])
-            greedy_policy.restore(run)
+            restore_model(run, run.resume_state)
             self.stepper.load_state_dict(run.resume_state, loop.updates)
             self.target.load_state_dict(run.resume_state["target"])
             self.replay.load_state_dict(run.resume_state["replay"])

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dlcli.errors import ConfigError, DataError, NonFiniteError
+from dlcli.errors import ConfigError, NonFiniteError
 from dlcli.functional.inference import evaluating
-from dlcli.trainers.base import RunContext
+from dlcli.trainers.base import RunContext, restore_model
 from dlcli.trainers.evaluation import converted, evaluate, scalars
 from dlcli.trainers.loop import Loop, better
 
@@ -42,12 +42,7 @@ def begin(run: RunContext) -> Loop:
     """
     if run.resume_state is None:
         return Loop()
-    try:
-        run.model.load_state_dict(run.resume_state["model"])
-    except RuntimeError:
-        raise DataError("the checkpoint is that of another model; put the run's own back") from None
-    run.model.to(run.device)  # a fitted model's numbers come with the checkpoint
-    run.restore_random_state(run.resume_state)
+    restore_model(run, run.resume_state)
     return Loop(**run.resume_state["loop"])
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from dlcli import runtime
-from dlcli.errors import DataError
 from dlcli.trainers.base import RunContext
 from dlcli.trainers.evaluation import evaluate, scalars
 from dlcli.trainers.loop import Loop
@@ -33,17 +32,3 @@ def save(run: RunContext, loop: Loop, name: str, state: Mapping[str, Any] | None
     """Write a checkpoint: the model, where the trainer stands, and what else it needs to go on."""
     loop.offsets = run.log_offsets()
     run.save_checkpoint(name, {"model": run.model.state_dict(), **(state or {}), "loop": dict(vars(loop))})
-
-
-def restore(run: RunContext) -> None:
-    """Set the model and the random generators to the checkpoint that the run continues from.
-
-    Raises:
-        DataError: it holds another model.
-    """
-    assert run.resume_state is not None
-    try:
-        run.model.load_state_dict(run.resume_state["model"])
-    except RuntimeError:
-        raise DataError("the checkpoint is that of another model; put the run's own back") from None
-    run.restore_random_state(run.resume_state)

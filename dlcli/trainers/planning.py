@@ -12,7 +12,7 @@ from dlcli.functional.markov_decision import TransitionTable, action_values, gre
 from dlcli.hyperparameters import Count, Gt, Lt, NonNegativeFloat
 from dlcli.registry import TRAINERS
 from dlcli.trainers import greedy_policy
-from dlcli.trainers.base import RunContext, Trainer
+from dlcli.trainers.base import RunContext, Trainer, restore_model
 from dlcli.trainers.loop import Loop
 
 AS_GOOD = 1e-10  # how much better another action must be to be taken instead
@@ -64,7 +64,7 @@ class Planning(Trainer):
         loop = self.loop = Loop()
         if run.resume_state is not None:
             loop = self.loop = Loop(**run.resume_state["loop"])
-            greedy_policy.restore(run)
+            restore_model(run, run.resume_state)
         model: Any = run.model
         table = run.data.table  # type: ignore[attr-defined]
         started = time.perf_counter() - loop.seconds

@@ -15,7 +15,7 @@ from dlcli.data.environment import episode_seed
 from dlcli.hyperparameters import Count, Fraction, NonNegativeFloat
 from dlcli.registry import TRAINERS
 from dlcli.trainers import greedy_policy
-from dlcli.trainers.base import RunContext, Trainer
+from dlcli.trainers.base import RunContext, Trainer, restore_model
 from dlcli.trainers.loop import Loop
 
 Rows = list[list[float]]
@@ -108,7 +108,7 @@ class TemporalDifference(Trainer):
         loop = self.loop = TableLoop()
         if run.resume_state is not None:
             loop = self.loop = TableLoop(**run.resume_state["loop"])
-            greedy_policy.restore(run)
+            restore_model(run, run.resume_state)
         model: Any = run.model
         world = run.data.make()  # type: ignore[attr-defined]
         values: Rows = model.action_values.tolist()
