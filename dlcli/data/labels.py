@@ -1,4 +1,4 @@
-"""Changes to labelled data: some of the classes only, and labels that are wrong on purpose."""
+"""Changes to labelled data: some of the classes or of their examples only, and labels that are wrong on purpose."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def only_classes(
         changed = new_labels[labels]
         kept[split] = inputs[changed >= 0], changed[changed >= 0]
     return kept, [names[label] for label in classes]
+
+
+def some_of_each_class(inputs: Tensor, labels: Tensor, per_class: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """So many examples of each class, drawn at random, in their order; None for all.
+
+    Args:
+        inputs: (N, …). labels: (N,) int64.
+        seed: of the drawing; with a larger number the same examples are drawn, and more.
+
+    Raises:
+        ConfigError: a class has fewer.
+    """
+    if per_class is None:
+        return inputs, labels
+    order = torch.randperm(len(labels), generator=generator(seed, 2))
+    drawn = []
+    for label in torch.unique(labels):
+        rows = order[labels[order] == label]
+        if len(rows) < per_class:
+            raise ConfigError(f"data.per_class={per_class}: class {int(label)} has {len(rows):,} training examples")
+        drawn.append(rows[:per_class])
+    chosen = torch.cat(drawn).sort().values
+    return inputs[chosen], labels[chosen]
 
 
 def with_noise(labels: Tensor, num_classes: int, share: float, seed: int) -> Tensor:
