@@ -29,9 +29,10 @@ class RepresentationLearning(Task):
     """Measures ``model.features(images) -> (B, F)`` beside those of an untrained copy of the model, and the pixels.
 
     Of each: ``linear_probe``, the accuracy of a linear classifier on the frozen features; ``knn``, that of the nearest
-    neighbours' votes; ``uniformity``, how evenly the features are spread over the sphere (less is better); and, where
-    the data have random changes, ``alignment``, how far apart two changes of a picture are (smaller is better). The
-    classifiers are fitted to training pictures and measured on the split. Labels serve for nothing else.
+    neighbours' votes; ``uniformity``, how evenly the features are spread over the sphere (less is better); and
+    ``alignment``, how far apart two random changes of a picture are (less is better), or, where the data have none, a
+    picture and its mirror image. The classifiers are fitted to training pictures and measured on the split. Labels
+    serve for nothing else.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("input_shape", "num_classes")
@@ -84,9 +85,7 @@ class RepresentationLearning(Task):
         metrics: dict[str, Metric] = {"loss": Mean()}
         for prefix in ("", "untrained_", "pixels_"):
             metrics |= {f"{prefix}linear_probe": Accuracy(), f"{prefix}knn": Accuracy()}
-            metrics[f"{prefix}uniformity"] = Mean(torch.log)
-            if self.paired:
-                metrics[f"{prefix}alignment"] = Mean()
+            metrics |= {f"{prefix}uniformity": Mean(torch.log), f"{prefix}alignment": Mean()}
         return metrics
 
     def begin_evaluation(self, networks: Networks, training: Iterator[Any]) -> None:
@@ -109,16 +108,15 @@ class RepresentationLearning(Task):
             metrics["loss"].update(self.loss_of(networks, batch), len(images))  # type: ignore[arg-type]
         for prefix, (source, probe) in self.probes.items():
             values = source(images)
-            changes = [source(view) for view in batch.views.unbind(1)] if self.paired else []
+            changes = map(source, batch.views.unbind(1)) if self.paired else (values, source(images.flip(3)))
             with torch.autocast(images.device.type, enabled=False):
                 metrics[f"{prefix}linear_probe"].update(probe.linear(values), labels)
                 metrics[f"{prefix}knn"].update(probe.nearest(values, self.neighbors), labels)
                 if len(images) > 1:
                     pairs = len(images) * (len(images) - 1)
                     metrics[f"{prefix}uniformity"].update(mean_closeness(F.normalize(values)), pairs)  # type: ignore[arg-type]
-                if changes:
-                    first, second = map(F.normalize, changes)
-                    metrics[f"{prefix}alignment"].update(alignment(first, second), len(images))  # type: ignore[arg-type]
+                apart = alignment(*map(F.normalize, changes))
+                metrics[f"{prefix}alignment"].update(apart, len(images))  # type: ignore[arg-type]
 
     def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
         """The features of each input, one column for each: "feature_0", "feature_1" and so on."""

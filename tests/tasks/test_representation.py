@@ -146,7 +146,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     options = [*SMALL, "task=contrastive", "model=momentum_contrast", CHANGES, "trainer.eval_every=null"]
     whole = train([*options, f"run_dir={tmp_path / 'whole'}"])
     half = train([*options, f"run_dir={tmp_path / 'half'}", "trainer.max_steps=2"])
-    resume_run(str(half.directory), ["trainer.max_steps=4"], config_dirs=[], plugins=[], quiet=True)
+    resume_run(Path(half.directory), ["trainer.max_steps=4"], config_dirs=[], plugins=[], quiet=True).train()
     first, second = (load_run(r.directory, checkpoint="last").model.state_dict() for r in (whole, half))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -162,7 +162,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 def test_a_pretext_trains_and_is_measured(tmp_path: Path, kind: str, model: list[str]) -> None:
     run = train([*SMALL, "task=pretext", f"task.kind={kind}", *model, f"run_dir={tmp_path}", "task.probe_per_class=20"])
     assert "linear_probe" in run.summary["metrics"]["val"]
-    assert "alignment" not in run.summary["metrics"]["val"]
+    assert run.summary["metrics"]["val"]["alignment"] > 0  # between pictures and their mirror images
 
 
 @pytest.mark.parametrize(
