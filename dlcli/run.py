@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
-from dlcli.config import Composed
 from dlcli.crowding import Crowding
 from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
+from dlcli.hydra_composition import Composed
 from dlcli.hyperparameters import is_path
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
