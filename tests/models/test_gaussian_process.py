@@ -47,7 +47,7 @@ def test_posterior_and_likelihood_are_those_of_scikit_learn(features: int) -> No
     found, variance = model.predictive(at)
     torch.testing.assert_close(found[:, 0], torch.from_numpy(mean) + 0.4, rtol=1e-7, atol=1e-7)
     torch.testing.assert_close(variance[:, 0], torch.from_numpy(deviation).square() + 0.1, rtol=1e-6, atol=1e-7)
-    assert float(model.loss()) == pytest.approx(-reference.log_marginal_likelihood_value_ / len(inputs), rel=1e-7)
+    assert model.loss().item() == pytest.approx(-reference.log_marginal_likelihood_value_ / len(inputs), rel=1e-7)
 
 
 def test_several_targets_are_as_many_models_with_one_kernel() -> None:
@@ -57,7 +57,7 @@ def test_several_targets_are_as_many_models_with_one_kernel() -> None:
     first.fit([(inputs, targets[:, :1])])
     second.fit([(inputs, targets[:, 1:])])
     torch.testing.assert_close(both(inputs), torch.cat([first(inputs), second(inputs)], 1))
-    assert float(both.loss()) == pytest.approx(float(first.loss() + second.loss()) / 2)
+    assert both.loss().item() == pytest.approx((first.loss() + second.loss()).item() / 2)
     assert {"mean_0", "mean_1"} < set(both.hyperparameters())
 
 
@@ -101,7 +101,7 @@ def test_a_band_of_95_percent_holds_95_percent_and_hyperparameters_are_found() -
         with torch.no_grad():
             mean, variance = model.predictive(x)
         inside.append(((held_out - mean).abs() <= 1.96 * variance.sqrt()).double().mean())
-        noise.append(float(model.noise))
+        noise.append(model.noise.item())
     assert 0.90 <= float(torch.stack(inside).mean()) <= 0.97
     assert sorted(noise)[10] == pytest.approx(0.25**2, rel=0.3)
 
@@ -127,7 +127,7 @@ def test_rows_that_repeat_are_no_problem() -> None:
     inputs, targets = rows(10)
     model = build(noise=1.01e-4)
     model.fit([(inputs.repeat(20, 1), targets.repeat(20, 1))])
-    assert float((model(inputs) - targets).abs().max()) < 0.05
+    assert (model(inputs) - targets).abs().max().item() < 0.05
 
 
 def test_bad_numbers_are_refused() -> None:
