@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
-from dlcli.config import Composed
 from dlcli.crowding import Crowding
 from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
@@ -23,6 +22,7 @@ from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
 from dlcli.functional.plots import signal_sizes
 from dlcli.functional.signals import signals
+from dlcli.hydra_composition import Composed
 from dlcli.hyperparameters import is_path
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer

@@ -54,6 +54,30 @@ def points_and_line(points: Tensor, line: Tensor, x: str, y: str) -> Tensor | No
     return _pixels(figure)
 
 
+def uncertain_function(
+    line: Tensor, mean: Tensor, lower: Tensor, upper: Tensor, drawn: Tensor, points: Tensor | None
+) -> Tensor | None:
+    """A function of inputs (M,) that is known by its mean and a band, (M,) each, with drawn functions (S, M).
+
+    Args:
+        points: what was observed, (N, 2); None for nothing.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel="input", ylabel="target")
+    axes.fill_between(line, lower, upper, color="tab:blue", alpha=0.2, linewidth=0, label="95 %")
+    axes.plot(line, drawn.T, linewidth=0.8, alpha=0.7)
+    axes.plot(line, mean, color="black", label="mean")
+    if points is not None:
+        axes.plot(points[:, 0].cpu(), points[:, 1].cpu(), ".", color="tab:red", markersize=4, label="training data")
+    axes.legend(fontsize="x-small", loc="lower left")
+    return _pixels(figure)
+
+
 def scatter(points: Tensor, labels: Sequence[str]) -> Tensor | None:
     """Points (N, 2) in the plane, a colour for each of the N labels.
 
