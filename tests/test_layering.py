@@ -97,7 +97,17 @@ TORCH_FREE = (
 )
 """Files and folders of dlcli/ that must not import torch when they are imported."""
 
-LAZY_ONLY = ("torchvision", "sklearn", "matplotlib", "tensorboard", "optuna", "gymnasium", "scipy", "pandas")
+LAZY_ONLY = (
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "tensorboard",
+    "optuna",
+    "gymnasium",
+    "scipy",
+    "pandas",
+    "gpytorch",
+)
 """Slow to import and needed by few runs: allowed inside functions only, everywhere."""
 
 Modules = dict[str, str]
