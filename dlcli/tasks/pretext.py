@@ -23,7 +23,7 @@ from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks
 from dlcli.tasks.outputs import check_shape
 from dlcli.tasks.reconstruction import drawable
-from dlcli.tasks.representation import RepresentationLearning
+from dlcli.tasks.representation import RepresentationLearning, same_draws
 
 TELLING = {"rotation": pretexts.ROTATIONS, "shuffled_patches": len(pretexts.PATCH_ORDERS)}
 """The kinds that tell one of so many classes; the others rebuild a picture."""
@@ -131,10 +131,9 @@ class Pretext(RepresentationLearning):
         shown = super().preview(networks, batch)
         images = batch[0][:PREVIEW_IMAGES]
         if drawable(images):
-            torch.manual_seed(0)  # the caller keeps the run's own random state
             model = uncompiled(networks["model"])
-            inputs = self._posed(images)[0]
-            with evaluating(model):
+            with same_draws(images.device), evaluating(model):
+                inputs = self._posed(images)[0]
                 made = [] if self.kind in TELLING else [model(inputs).to(inputs)]
             shown["pretext"] = grid(torch.cat([images, inputs, *made], 3))
         return shown

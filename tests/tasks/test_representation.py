@@ -114,6 +114,14 @@ def test_rebuilding_costs_the_mean_squared_error_of_the_clean_picture(kind: str)
     torch.testing.assert_close(loss, images.square().mean())
 
 
+def test_measuring_and_showing_draw_no_number_of_the_training(tmp_path: Path) -> None:
+    options = [*SMALL, "task=pretext", "task.kind=denoising", "model=pooled_autoencoder", "task.probe_per_class=20"]
+    first = train([*options, f"run_dir={tmp_path}", "trainer.eval_every=1"])
+    second = train([*options, f"run_dir={tmp_path}", "trainer.eval_every=null"])
+    weights = [load_run(run.directory, checkpoint="last").model.state_dict() for run in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_only_hidden_patches_count() -> None:
     images = torch.ones(2, 1, 8, 8) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
     loss = pretext("masked_patches").loss_of({"model": nn.Identity()}, ImageBatch(images, torch.zeros(2)))
@@ -142,10 +150,10 @@ def test_trained_features_are_measured_beside_untrained_ones_and_pixels(tmp_path
     assert all(torch.equal(value, saved.model.state_dict()[name]) for name, value in kept.items())
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    options = [*SMALL, "task=contrastive", "model=momentum_contrast", CHANGES, "trainer.eval_every=null"]
-    whole = train([*options, f"run_dir={tmp_path / 'whole'}"])
-    half = train([*options, f"run_dir={tmp_path / 'half'}", "trainer.max_steps=2"])
+def test_a_resumed_run_is_the_uninterrupted_one_however_often_it_is_measured(tmp_path: Path) -> None:
+    options = [*SMALL, "task=contrastive", "model=momentum_contrast", CHANGES, "task.probe_per_class=20"]
+    whole = train([*options, f"run_dir={tmp_path / 'whole'}", "trainer.eval_every=null"])
+    half = train([*options, f"run_dir={tmp_path / 'half'}", "trainer.eval_every=1", "trainer.max_steps=2"])
     resume_run(Path(half.directory), ["trainer.max_steps=4"], config_dirs=[], plugins=[], quiet=True).train()
     first, second = (load_run(r.directory, checkpoint="last").model.state_dict() for r in (whole, half))
     assert all(torch.equal(first[name], second[name]) for name in first)
