@@ -128,6 +128,7 @@ class Run:
         if "scheduler" in self.trainer.uses:
             self.build_scheduler(1000, 100)
         self.trainer.check(self)
+        self.task.check(self.model)
         # Of training, whatever building has drawn; each process of a group draws its own.
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)

@@ -95,6 +95,13 @@ class Task:
     target_scale: TargetScale | None = None  # how the data have changed the targets; set once
     true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once
 
+    def check(self, model: nn.Module) -> None:
+        """Called when all parts are built, before a folder is made. By default nothing is refused.
+
+        Raises:
+            ConfigError: the model is none for this task.
+        """
+
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""
         raise NotImplementedError

@@ -204,9 +204,17 @@ def test_pictures_that_a_pretext_cannot_take(kind: str, shape: tuple[int, ...], 
         pretext(kind).bind(DataSpec(input_shape=shape, num_classes=2), None, None)
 
 
+def test_a_model_with_other_outputs_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="for kind shuffled_patches: use model=simclr model.embedding_size=24"):
+        train([*SMALL, "task=pretext", "task.kind=shuffled_patches", "model=simclr", f"run_dir={tmp_path / 'runs'}"])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_model_with_other_outputs_is_told_what_to_be() -> None:
     batch = ImageBatch(torch.zeros(2, 1, 8, 8), torch.zeros(2))
-    with pytest.raises(ConfigError, match=r"tells 4 classes and the model returns \(2, 64\): use model=simclr"):
+    with pytest.raises(
+        ConfigError, match=r"returns outputs of shape \(2, 64\).*: use model=simclr model.embedding_size=4"
+    ):
         pretext("rotation").loss_of({"model": Flat()}, batch)
     with pytest.raises(ConfigError, match="for kind denoising: use model=pooled_autoencoder"):
         pretext("denoising").loss_of({"model": Flat()}, batch)
