@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import grid, thumbnails
+from dlcli.functional.pictures import drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
 from dlcli.hyperparameters import Count, Natural, PositiveFloat
 from dlcli.metrics.base import Mean, Metric
@@ -121,11 +121,6 @@ class Reconstruction(Task):
         if labels is None or labels.ndim != 1 or labels.is_floating_point():
             return [str(number) for number in range(len(batch[0]))]
         return [str(self.label_names[label] if self.label_names else label) for label in labels.tolist()]
-
-
-def drawable(inputs: Tensor) -> bool:
-    """Whether these are images (N, 1 or 3, H, W)."""
-    return inputs.ndim == 4 and inputs.shape[1] in (1, 3)
 
 
 def in_the_plane(codes: Tensor) -> Tensor:
