@@ -53,4 +53,5 @@ def gradient_penalty(discriminator: Any, real: Tensor, generated: Tensor) -> Ten
     between = torch.lerp(generated, real, share).requires_grad_()
     with torch.autocast(real.device.type, enabled=False):  # a gradient of gradients needs the digits
         (slope,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty

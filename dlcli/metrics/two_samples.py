@@ -63,20 +63,28 @@ def frechet_distance(real: Moments, generated: Moments) -> Tensor:
     eigenvalues = torch.linalg.eigvalsh(root @ generated.covariance @ root).clamp(min=0)
     apart = (real.mean - generated.mean).square().sum()
     trace = real.covariance.trace() + generated.covariance.trace() - 2 * eigenvalues.sqrt().sum()
-    return apart + trace.clamp(min=0)
+    distance: Tensor = apart + trace.clamp(min=0)
+    return distance
 
 
 def mean_error(real: Moments, generated: Moments) -> Tensor:
     """|m' - m| / |m|."""
-    return torch.linalg.vector_norm(generated.mean - real.mean) / torch.linalg.vector_norm(real.mean)
+    return relative_distance(generated.mean, real.mean)
 
 
 def covariance_error(real: Moments, generated: Moments) -> Tensor:
     """|C' - C| / |C|, the root of the sum of squares."""
-    return torch.linalg.matrix_norm(generated.covariance - real.covariance) / torch.linalg.matrix_norm(real.covariance)
+    return relative_distance(generated.covariance, real.covariance)
+
+
+def relative_distance(found: Tensor, expected: Tensor) -> Tensor:
+    """|found - expected| / |expected|, Euclidean over all numbers."""
+    distance: Tensor = (found - expected).square().sum().sqrt() / expected.square().sum().sqrt()
+    return distance
 
 
 def square_root(matrix: Tensor) -> Tensor:
     """The symmetric root of a symmetric matrix (F, F) without negative eigenvalues, but for rounding."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root
