@@ -36,7 +36,7 @@ PREVIEW_POINTS = 500
 @TASKS.register("gan")
 class AdversarialTask(Task):
     """The discriminator takes ``discriminator_steps`` steps, each on its own part of the batch and as many generated
-    examples, and then the generator one, on the latest of these.
+    examples, and then the generator one, on the latest of these. Where a batch has fewer examples, they are used again.
 
     Model contract: ``model.generator(noise (B, latent_size)) -> examples (B, …)`` like the data's,
     ``model.discriminator(examples) -> scores (B,)``, ``model.latent_size``; with ``model.output_range`` (lowest,
@@ -126,7 +126,9 @@ class AdversarialTask(Task):
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         make, judge = networks["generator"], networks["discriminator"]
         model: Any = uncompiled(networks["model"])
-        for real in batch[0].tensor_split(min(self.discriminator_steps, len(batch[0]))):
+        parts = batch[0].tensor_split(min(self.discriminator_steps, len(batch[0])))
+        for step in range(self.discriminator_steps):  # as many in every process, also on the few of a last batch
+            real = parts[step % len(parts)]
             noise = torch.randn(len(real), model.latent_size, device=real.device, dtype=real.dtype)
             generated = at_least_float32(make(noise))
             check_shape(generated, tuple(real.shape), "gan", "those of the data's examples")

@@ -19,8 +19,9 @@ from dlcli.data.gaussian_2d import PointBatch
 from dlcli.errors import ConfigError
 from dlcli.functional.adversarial_losses import discriminator_loss, generator_loss
 from dlcli.functional.features import features_and_scores, pooled_pixels
-from dlcli.registry import DATA, TASKS
+from dlcli.registry import DATA, OPTIMIZERS, SCHEDULERS, TASKS
 from dlcli.spec import DataSpec
+from dlcli.trainers.step import Stepper
 from tests.test_resume import interrupt, outcome, same
 
 DIGITS = ["data=digits", "data.normalize=symmetric", "data.batch_size=64"]
@@ -96,7 +97,44 @@ def test_several_discriminator_steps_share_the_batch_out() -> None:
     assert torch.equal(torch.cat(seen[0:6:2]), batch.points)
     assert [len(inputs) for inputs in seen] == [3, 3, 2, 2, 2, 2, 2]
     few = [loss.network for loss in make_task(discriminator_steps=5).training_step(model.networks, points(2))]
-    assert few == ["discriminator", "discriminator", "generator"]
+    assert few == ["discriminator"] * 5 + ["generator"], "every process of a group takes as many"
+
+
+class Alone:
+    """A group of one process, which adds up as a larger one does."""
+
+    @staticmethod
+    def sum_gradients(_: list[Tensor], values: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in values.items()}
+
+
+def test_in_a_group_each_value_is_added_up_once() -> None:
+    """Of several losses of one network the latest is logged, and no norm is added up."""
+    results = []
+    for group, shares in ((None, None), (Alone(), [1.0])):
+        model: Any = Pair()
+        torch.manual_seed(2)
+        adam = load_yaml(CONFIGS / "optimizer" / "adam.yaml")
+        optimizers = {
+            name: OPTIMIZERS.build(adam, model.networks[name].named_parameters())
+            for name in ("discriminator", "generator")
+        }
+        schedules = {name: SCHEDULERS.build({"name": "constant", "warmup_steps": 0}, 10, 10) for name in optimizers}
+        options: Any = {"precision": "fp32", "compile": False, "clip_norm": None, "clip_value": None}
+        stepper = Stepper(
+            *(model, make_task(discriminator_steps=3), optimizers, schedules, torch.device("cpu")),
+            **options,
+            ema_decay=None,
+            skip_nonfinite=False,
+            group=group,  # type: ignore[arg-type]
+        )
+        values = [stepper.run([points()], None, True, shares).values for _ in range(3)][-1]
+        results.append({name: float(value) for name, value in values.items()})
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
+    assert set(results[0]) == {
+        *("discriminator_loss", "discriminator_on_data", "discriminator_on_generated", "discriminator_gradient_norm"),
+        *("generator_loss", "generator_gradient_norm"),
+    }
 
 
 def test_the_penalty_is_added_for_wasserstein() -> None:
