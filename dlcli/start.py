@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from dlcli import __version__, checkpoint, runtime
-from dlcli.config import Composed
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.distributed import Group
 from dlcli.errors import ConfigError, DataError
 from dlcli.functional.pictures import PREVIEW_IMAGES, grid
+from dlcli.hydra_composition import Composed
 from dlcli.run import Run, check_fingerprint
 from dlcli.run_records import new_directory, process_record, read_json, write_json, write_text
 from dlcli.tracking import Tracker

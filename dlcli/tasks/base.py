@@ -106,6 +106,14 @@ class Task:
     def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
         """Learn the names of tokens or labels, which samples and pictures show. Called once, before anything else."""
 
+    def prepare(self, data: DataModule) -> tuple[str, ...]:
+        """Look at the data, on the CPU, before training begins; no random number is drawn. Not called for evaluation.
+
+        Returns:
+            what people should know, a line each.
+        """
+        return ()
+
     def prediction_rows(self, model: nn.Module, batch: Any) -> dict[str, list[Any]]:
         """Predictions for people, by column: one plain value for each input of the batch, which has no targets.
 

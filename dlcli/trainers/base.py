@@ -54,6 +54,10 @@ class RunContext(Protocol):
         """Record pictures and samples after an evaluation."""
         ...
 
+    def show_signals(self, step: int) -> None:
+        """Record how large each layer's output and gradient are on the first training batch."""
+        ...
+
     def say(self, text: str) -> None:
         """Tell the person one line."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,10 +120,10 @@ def _one_step(run: RunContext, loop: Loop, dtype: torch.dtype | None) -> Iterato
         pass
 
 
-def save(run: RunContext, loop: Loop, name: str) -> None:
-    """Write the checkpoint ``name``."""
+def save(run: RunContext, loop: Loop, name: str, **more: Any) -> None:
+    """Write the checkpoint ``name``, with ``more`` parts beside the model and the loop."""
     loop.offsets = run.log_offsets()
-    run.save_checkpoint(name, {"model": run.model.state_dict(), "loop": dict(vars(loop))})
+    run.save_checkpoint(name, {"model": run.model.state_dict(), "loop": dict(vars(loop)), **more})
 
 
 def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> None:
