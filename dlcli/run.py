@@ -108,6 +108,8 @@ class Run:
         begin_by_rules(self.model, self.config["init"])
         freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.seed = self.seed
+        self.task.paired = self.data.paired = self.data.augmenting and self.task.views != "none"
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.true_parameters = self.data.true_parameters
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)

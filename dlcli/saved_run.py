@@ -84,6 +84,7 @@ class SavedRun:
         self.step = int(state["loop"]["step"])
         self.model = restored_model(directory.name, self.config, self.choices, self.spec, state, self.device)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
+        self.task.seed = self.config["seed"]
         scale = self.preprocessing.get("target_scale")
         self.task.target_scale = TargetScale(*scale) if scale else None
         self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
@@ -126,6 +127,7 @@ class SavedRun:
         elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
             raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
+        self.task.paired = data.paired = data.augmenting and self.task.views != "none"
         self.task.true_parameters = data.true_parameters
         return data
 
@@ -214,10 +216,9 @@ class Predictions:
             else:
                 predicted = [run.task.predict(run.model, batch) for run, batch in zip(self.runs, batches, strict=True)]  # type: ignore[attr-defined]
                 columns = first.task.rows_of(torch.stack(predicted).mean(0))  # type: ignore[attr-defined]
-            wanted = self.data.submission or {name: name for name in columns}
-            yield {self.data.identity: identities, **{name: columns[column] for column, name in wanted.items()}}
+            yield {self.inputs[0].identity: identities, **self.inputs[0].written(columns)}
 
     @property
     def notes(self) -> list[str]:
         """What was strange about the inputs that have been read."""
-        return list(dict.fromkeys(note for inputs in self.inputs for note in getattr(inputs, "notes", [])))
+        return list(dict.fromkeys(note for inputs in self.inputs for note in inputs.notes))
