@@ -221,6 +221,9 @@ class Run:
             if isinstance(value, Tensor) and value.ndim == 2:
                 self.tracker.image(step, f"{split}/{name}", heatmap(value))
 
+    def note(self, step: int, tag: str, text: str) -> None:
+        self.tracker.text(step, tag, text)
+
     def say(self, text: str) -> None:
         self.progress.say(text)
 

@@ -45,7 +45,7 @@ TIERS = (
     {"sweep_records"},
     {"sweep_progress", "comparison"},
     {"weights", "parameter_patterns"},
-    {"config", "models", "data", "metrics", "optimizers", "schedulers"},
+    {"config", "models", "data", "metrics", "optimizers", "schedulers", "federated"},
     {"tasks"},
     {"trainers"},
     {"run"},

@@ -54,6 +54,10 @@ class RunContext(Protocol):
         """Record pictures and samples after an evaluation."""
         ...
 
+    def note(self, step: int, tag: str, text: str) -> None:
+        """Record a text in TensorBoard."""
+        ...
+
     def say(self, text: str) -> None:
         """Tell the person one line."""
         ...

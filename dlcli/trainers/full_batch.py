@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +103,7 @@ def descend(
         loop.seconds = time.perf_counter() - started
         run.log(loop.step, {f"train/{name}": number for name, number in loop.latest.items()})
         if loop.step % eval_every == 0 or loop.step == max_steps:
-            _evaluate(run, loop, monitor, dtype, last=loop.step == max_steps)
+            measure(run, loop, monitor, dtype, last=loop.step == max_steps)
             save(run, loop, "last")
     return "the budget of steps is used"
 
@@ -119,13 +120,17 @@ def _one_step(run: RunContext, loop: Loop, dtype: torch.dtype | None) -> Iterato
         pass
 
 
-def save(run: RunContext, loop: Loop, name: str) -> None:
-    """Write the checkpoint ``name``."""
+def save(run: RunContext, loop: Loop, name: str, **state: Any) -> None:
+    """Write the checkpoint ``name``, with whatever else of the trainer's ``state`` a resumed run needs."""
     loop.offsets = run.log_offsets()
-    run.save_checkpoint(name, {"model": run.model.state_dict(), "loop": dict(vars(loop))})
+    run.save_checkpoint(name, {"model": run.model.state_dict(), **state, "loop": dict(vars(loop))})
 
 
-def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> None:
+def measure(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> float:
+    """Evaluate the split of the monitored metric, save the weights if they are the best yet, and return the metric.
+
+    Pictures and samples are recorded with the ``last`` evaluation only.
+    """
     split, _, metric = monitor.partition("/")
     networks = {"model": run.model}
     measured = evaluate(run.task, run.model, networks, run.data, split, dtype=dtype)
@@ -137,3 +142,4 @@ def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | No
     if better(values[metric], loop.best, run.task.metric_directions[metric]):
         loop.best = {"metric": monitor, "value": values[metric], "step": loop.step, "metrics": values}
         save(run, loop, "best")
+    return values[metric]
