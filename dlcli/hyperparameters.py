@@ -80,7 +80,7 @@ Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averagin
 Fraction = Annotated[float, Gt(0), Le(1)]
 Folds = Annotated[int, Ge(2)]  # parts of a cross-validation
 Duration = Annotated[int | str, DurationText()]
-Activation = Literal["relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
+Activation = Literal["identity", "relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
 """The functions of ``dlcli.layers.activations``."""
 Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavier_normal", "he", "orthogonal"]
 """The rules of ``dlcli.layers.initialisation``."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlcli import runtime
-from dlcli.config import Composed
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, NonFiniteError, ResourceError
+from dlcli.hydra_composition import Composed
 from dlcli.interruption import Interruption
 from dlcli.processes import Child, Server
 from dlcli.run_records import read_json, write_json

@@ -60,6 +60,8 @@ OWN: dict[str, Example] = {
     "torchvision": images(32, channels=3),
     "point": (DataSpec(input_shape=(2,)), lambda: torch.zeros(BATCH, 2), (BATCH, 2)),
     "cross_correlation": (*images(8)[:2], (BATCH, 8 * 7)),
+    "simclr": (*images(28)[:2], (BATCH, 64)),
+    "momentum_contrast": (*images(28)[:2], (BATCH, 64)),
 }
 """Of models that do not take the usual inputs, or give other outputs."""
 

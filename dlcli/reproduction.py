@@ -19,13 +19,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from dlcli.config import Composed, compose
+from dlcli.config import compose
 from dlcli.errors import ConfigError, DlcliError, Interrupted, SweepError
 from dlcli.experiments import Experiment, read_all
-from dlcli.processes import Server
+from dlcli.hydra_composition import Composed
 from dlcli.registry import TASKS
 from dlcli.run_records import read_json, write_json, write_text
-from dlcli.sweep import WARM, Jobs, compose_jobs, gpus
+from dlcli.sweep_expansion import compose_jobs
+from dlcli.sweep_processes import Jobs, gpus, job_server
 from dlcli.sweep_records import SWEEP, Job, format_mean, is_sweep, job_file, read_job, read_jobs, results, write_sweep
 
 REPORT = "reproduce"
@@ -226,7 +227,7 @@ def reproduce(
     waiting = [number for number in numbers if read_job(out, number).status != "finished"]
     received = None
     if waiting:
-        with Server(spawn=bool(gpus()), warm=WARM) as server:
+        with job_server() as server:
             jobs = Jobs(out, waiting, plugins, server=server, quiet=quiet)
             jobs.launch(range(len(waiting)), jobs_at_a_time)
             received = jobs.received

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from dlcli import checkpoint, runtime
-from dlcli.config import Composed
 from dlcli.crowding import Crowding
 from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
+from dlcli.functional.plots import signal_sizes
+from dlcli.functional.signals import signals
+from dlcli.hydra_composition import Composed
 from dlcli.hyperparameters import is_path
 from dlcli.interruption import Interruption
 from dlcli.optimizers.base import Optimizer
@@ -35,6 +37,7 @@ from dlcli.tensorboard_projector import Embedding
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.step import networks_of
 
 BOOKKEEPING = {
     *(
@@ -46,6 +49,7 @@ BOOKKEEPING = {
         "task.tsne",
         "trainer.monitor",
         "trainer.keep_top",
+        "trainer.signals",
         "trainer.device",
     ),
     *("trainer.eval_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.process_timeout"),
@@ -101,9 +105,12 @@ class Run:
         begin_by_rules(self.model, self.config["init"])
         freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.seed = self.seed
+        self.task.paired = self.data.paired = self.data.augmenting and self.task.views != "none"
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.true_parameters = self.data.true_parameters
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
+        self.notes = (*self.data.notes, *self.task.prepare(self.data))
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
@@ -170,7 +177,7 @@ class Run:
         return [
             f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
             f"data   {self.data_label}: {data}",
-            *(f"       {note}" for note in self.data.notes),
+            *(f"       {note}" for note in self.notes),
         ]
 
     def try_batch(self) -> dict[str, float]:
@@ -223,6 +230,19 @@ class Run:
 
     def note(self, step: int, tag: str, text: str) -> None:
         self.tracker.text(step, tag, text)
+
+    def show_signals(self, step: int) -> None:
+        if self.directory is None or not self.main:
+            return
+        order = "stream" if self.task.carries_state(self.model) else "sequential"
+        batch = converted(self.data.batches("train", order=order)[0], self.dtype)  # type: ignore[arg-type]
+        step_of = self.task.training_step
+        found = signals(self.model, lambda model: next(step_of(networks_of(model, self.task), batch)).value)
+        outputs = {f"signals/{signal.layer}/output": signal.output for signal in found}
+        self.log(step, {**outputs, **{f"signals/{signal.layer}/gradient": signal.gradient for signal in found}})
+        picture = signal_sizes(found)
+        if picture is not None:
+            self.tracker.image(step, "train/signals", picture)
 
     def say(self, text: str) -> None:
         self.progress.say(text)

@@ -10,7 +10,7 @@ import os
 import random
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,23 +76,46 @@ def available_cores(root: Path = Path("/")) -> int:
 def _cgroup_quota(root: Path) -> float:
     """CPUs that the control groups of this process grant; a million without a limit."""
     quotas = [1e6]
+    for level, first in _cgroup_levels(root, "cpu"):
+        if first:
+            limit = [_read(level / "cpu.cfs_quota_us"), _read(level / "cpu.cfs_period_us")]
+        else:
+            limit = _read(level / "cpu.max").split()
+        if len(limit) == 2 and all(number.isdigit() and int(number) for number in limit):
+            quotas.append(int(limit[0]) / int(limit[1]))
+    return min(quotas)
+
+
+def _cgroup_levels(root: Path, controller: str) -> Iterator[tuple[Path, bool]]:
+    """The folders whose limits hold for this process, and whether they are of the first version of control groups."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        hierarchy = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        hierarchy = root / "sys/fs/cgroup" / (controller if controllers else "")
         folder = hierarchy / group.lstrip("/")
         # A limit of any enclosing group holds. Inside a container the own group may be mounted as the hierarchy's root.
         for level in [folder, *folder.parents]:
             if not level.is_relative_to(hierarchy):
                 break
-            if controllers:
-                limit = [_read(level / "cpu.cfs_quota_us"), _read(level / "cpu.cfs_period_us")]
-            else:
-                limit = _read(level / "cpu.max").split()
-            if len(limit) == 2 and all(number.isdigit() and int(number) for number in limit):
-                quotas.append(int(limit[0]) / int(limit[1]))
-    return min(quotas)
+            yield level, bool(controllers)
+
+
+def free_memory(device: torch.device, root: Path = Path("/")) -> int:
+    """Bytes that may still be allocated: of a GPU, else of the machine within the limits of its control groups."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    free = [int(psutil.virtual_memory().available)]
+    for level, first in _cgroup_levels(root, "memory"):
+        names = ("limit_in_bytes", "usage_in_bytes") if first else ("max", "current")
+        limit, used = (_read(level / f"memory.{name}") for name in names)
+        if limit.isdigit() and used.isdigit():
+            free.append(max(0, int(limit) - int(used)))
+    return min(free)
 
 
 def _read(file: Path) -> str:

@@ -84,6 +84,7 @@ class SavedRun:
         self.step = int(state["loop"]["step"])
         self.model = self._build_model(state)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
+        self.task.seed = self.config["seed"]
         scale = self.preprocessing.get("target_scale")
         self.task.target_scale = TargetScale(*scale) if scale else None
         self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
@@ -126,6 +127,7 @@ class SavedRun:
         elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
             raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
+        self.task.paired = data.paired = data.augmenting and self.task.views != "none"
         self.task.true_parameters = data.true_parameters
         return data
 

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from dlcli import __version__, checkpoint, runtime
-from dlcli.config import Composed
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.distributed import Group
 from dlcli.errors import ConfigError, DataError
 from dlcli.functional.pictures import PREVIEW_IMAGES, grid
+from dlcli.hydra_composition import Composed
 from dlcli.run import Run, check_fingerprint
 from dlcli.run_records import new_directory, process_record, read_json, write_json, write_text
 from dlcli.tracking import Tracker
@@ -85,7 +85,8 @@ def start(
     run.tracker = Tracker(run.directory)
     run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
     if run.data.augmenting:
-        images = run.data.batches("train", order="shuffled", seed=run.seed)[0].images
+        batch = run.data.batches("train", order="shuffled", seed=run.seed)[0]
+        images = batch.views.flatten(0, 1) if run.data.paired else batch.images
         run.tracker.image(0, "train/augmented", grid(images[:PREVIEW_IMAGES]))
     return run
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dlcli import plugins as plugin_loader
 from dlcli.check import check
-from dlcli.config import Composed
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
+from dlcli.hydra_composition import Composed
 from dlcli.launch import Launch, begin
 from dlcli.run import Run, is_out_of_memory
 from dlcli.run_records import process_record

@@ -95,7 +95,7 @@ SUGGESTING = {name: entry for name, entry in catalogue.entries("model").items() 
 def test_what_a_model_suggests_are_choices(model: str) -> None:
     for choice in SUGGESTING[model].suggests:
         group, _, name = choice.partition("=")
-        assert group in ("optimizer", "scheduler", "trainer")
+        assert group in ("task", "optimizer", "scheduler", "trainer")
         assert name in catalogue.entries(group)
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dlcli.config import change_group_values, change_values, compose, parse_values
+from dlcli.config import change_group_values, change_values, compose
 from dlcli.errors import ConfigError
+from dlcli.overrides import parse_values
 
 
 def problems(*overrides: str, directories: tuple[Path, ...] = ()) -> list[str]:

@@ -45,6 +45,8 @@ TIERS = (
     {"sweep_records"},
     {"sweep_progress", "comparison"},
     {"weights", "parameter_patterns"},
+    {"overrides", "hydra_composition"},
+    {"launchers"},
     {"config", "models", "data", "metrics", "optimizers", "schedulers", "federated"},
     {"tasks"},
     {"trainers"},
@@ -53,6 +55,7 @@ TIERS = (
     {"start"},
     {"launch", "export"},
     {"sweep_job"},
+    {"sweep_expansion", "sweep_processes"},
     {"sweep"},
     {"reproduction"},
     {"cli"},
@@ -71,6 +74,8 @@ TORCH_FREE = (
         "check",
         "experiments",
         "config",
+        "overrides",
+        "hydra_composition",
         "inspection",
         "plugins",
         "run_records",
@@ -79,6 +84,9 @@ TORCH_FREE = (
         "reproduction",
         "comparison",
         "sweep",
+        "sweep_expansion",
+        "sweep_processes",
+        "launchers",
         "sweep_progress",
         "sweep_records",
         "processes",
@@ -89,7 +97,17 @@ TORCH_FREE = (
 )
 """Files and folders of dlcli/ that must not import torch when they are imported."""
 
-LAZY_ONLY = ("torchvision", "sklearn", "matplotlib", "tensorboard", "optuna", "gymnasium", "scipy", "pandas")
+LAZY_ONLY = (
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "tensorboard",
+    "optuna",
+    "gymnasium",
+    "scipy",
+    "pandas",
+    "gpytorch",
+)
 """Slow to import and needed by few runs: allowed inside functions only, everywhere."""
 
 Modules = dict[str, str]

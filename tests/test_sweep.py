@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy
 import pytest
 
-from dlcli import sweep
+from dlcli import sweep, sweep_expansion, sweep_processes
 from dlcli.__main__ import run
-from dlcli.config import compose, compose_choices
+from dlcli.config import compose
 from dlcli.errors import ConfigError
+from dlcli.hydra_composition import compose_choices
 from dlcli.sweep_progress import SweepProgress, latest
 from dlcli.sweep_records import Group, Job, find_sweep, format_mean, read_job, results, update_job, write_sweep
 
@@ -102,7 +103,7 @@ def only_sweep() -> Path:
     ],
 )
 def test_grammar(overrides, jobs):
-    found = sweep.expand(overrides, [])
+    found = sweep_expansion.expand(overrides, [])
     if callable(jobs):
         assert jobs(found)
     else:
@@ -110,7 +111,7 @@ def test_grammar(overrides, jobs):
 
 
 def test_glob_finds_people_s_own_entries(plugin):
-    assert sweep.expand(["model=glob(sab*)"], [Path(plugin)]) == [["model=saboteur"]]
+    assert sweep_expansion.expand(["model=glob(sab*)"], [Path(plugin)]) == [["model=saboteur"]]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +145,7 @@ def test_glob_finds_people_s_own_entries(plugin):
 )
 def test_what_has_no_countable_values(overrides, message):
     with pytest.raises(ConfigError, match=message):
-        sweep.expand(overrides, [])
+        sweep_expansion.expand(overrides, [])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_hostile_values_are_one_line_each(override, message):
 
 
 def test_problems_of_all_jobs_are_reported_together(capsys, monkeypatch):
-    monkeypatch.setattr("dlcli.sweep.Server.start", lambda *_: pytest.fail("a job was started"))
+    monkeypatch.setattr("dlcli.processes.Server.start", lambda *_: pytest.fail("a job was started"))
     code = run(["train", "-m", "data=digits", "model=mlp,mpl,gpt", "optimizer.lrr=1", "seed=0,-1"])
     lines = capsys.readouterr().err.splitlines()
     assert code == 2
@@ -336,7 +337,7 @@ def test_three_of_eight_jobs_fail_and_are_run_again(plugin, monkeypatch, capsys)
     assert float(rows[3]["val/loss"]) == found.jobs[3].metrics["val/loss"]
 
     # Nothing is left to do.
-    monkeypatch.setattr("dlcli.sweep.Server.start", lambda *_: pytest.fail("a job was started"))
+    monkeypatch.setattr("dlcli.processes.Server.start", lambda *_: pytest.fail("a job was started"))
     assert run(["train", "--resume", folder.name, "--plugin", plugin]) == 0
 
 
@@ -421,21 +422,22 @@ def test_a_stranger_s_run_dir_that_cannot_be_made(capsys):
 
 
 def test_share_of_the_machine(monkeypatch, tmp_path):
-    monkeypatch.setattr("dlcli.sweep.available_cores", lambda: 8)
+    monkeypatch.setattr("dlcli.sweep_processes.available_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert sweep.environment(0, 3, [])["OMP_NUM_THREADS"] == "2"
-    assert sweep.environment(0, 20, [])["OMP_NUM_THREADS"] == "1"
-    assert [sweep.environment(slot, 4, ["0", "1"])["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["0", "1"] * 2
-    assert sweep.default_n_jobs(4) == 4
-    assert 1 <= sweep.default_n_jobs(0) <= 8
+    assert sweep_processes.environment(0, 3, [])["OMP_NUM_THREADS"] == "2"
+    assert sweep_processes.environment(0, 20, [])["OMP_NUM_THREADS"] == "1"
+    found = [sweep_processes.environment(slot, 4, ["0", "1"])["CUDA_VISIBLE_DEVICES"] for slot in range(4)]
+    assert found == ["0", "1"] * 2
+    assert sweep_processes.default_n_jobs(4) == 4
+    assert 1 <= sweep_processes.default_n_jobs(0) <= 8
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert sweep.gpus(tmp_path) == ["0", "1"]
+    assert sweep_processes.gpus(tmp_path) == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-7")
-    assert sweep.gpus(tmp_path) == ["3", "GPU-7"]
+    assert sweep_processes.gpus(tmp_path) == ["3", "GPU-7"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert sweep.gpus(tmp_path) == []
+    assert sweep_processes.gpus(tmp_path) == []
 
 
 # ---------------------------------------------------------------------- the table
@@ -566,11 +568,11 @@ def test_two_jobs_that_end_at_once_leave_one_for_one_slot(monkeypatch: pytest.Mo
 
     ended = SimpleNamespace(poll=lambda: 0)
     started: list[int] = []
-    jobs = sweep.Jobs.__new__(sweep.Jobs)
+    jobs = sweep_processes.Jobs.__new__(sweep_processes.Jobs)
     jobs.folder, jobs.numbers, jobs.received = Path(), [0, 1, 2], None
     jobs.server = SimpleNamespace(listen=lambda _: None)  # type: ignore[assignment]
     jobs.progress = SimpleNamespace(start=lambda *_: None, stop=lambda: None, update=lambda _: None)  # type: ignore[assignment]
-    monkeypatch.setattr(sweep, "read_job", lambda *_: None)
+    monkeypatch.setattr(sweep_processes, "read_job", lambda *_: None)
     monkeypatch.setattr(jobs, "_start", lambda number, _: started.append(number) or ended, raising=False)
     monkeypatch.setattr(jobs, "_settle", lambda *_: None, raising=False)
     jobs.launch(range(3), 2)
@@ -580,9 +582,11 @@ def test_two_jobs_that_end_at_once_leave_one_for_one_slot(monkeypatch: pytest.Mo
 def test_jobs_that_make_the_same_choices_share_what_hydra_composes(monkeypatch):
     """Each job equals what composing it alone gives, values with interpolations included."""
     calls = []
-    monkeypatch.setattr(sweep, "compose_choices", lambda *given: calls.append(given) or compose_choices(*given))
-    jobs = sweep.expand(["model=mlp,linear", "data=digits", "seed=1,2", "optimizer.lr=0.1"], [])
-    composed = sweep.compose_jobs(jobs, [])
+    monkeypatch.setattr(
+        sweep_expansion, "compose_choices", lambda *given: calls.append(given) or compose_choices(*given)
+    )
+    jobs = sweep_expansion.expand(["model=mlp,linear", "data=digits", "seed=1,2", "optimizer.lr=0.1"], [])
+    composed = sweep_expansion.compose_jobs(jobs, [])
     assert len(composed) == 4
     assert len(calls) == 2
     assert [job.config for job in composed] == [compose(job).config for job in jobs]

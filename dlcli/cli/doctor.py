@@ -19,7 +19,7 @@ Example:
   dlcli doctor    exit code 0: dlcli can be used here; 1: something must be mended first"""
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILURE"
-EXTRAS = {"plot": "matplotlib"}  # extra of the package -> the module that it brings
+EXTRAS = {"plot": "matplotlib", "gp": "gpytorch"}  # extra of the package -> the module that it brings
 LOW_DISK = 2_000_000_000  # bytes
 
 

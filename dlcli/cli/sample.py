@@ -37,7 +37,7 @@ def sample(
     """Generate with a run's weights: text is printed as it comes, pictures are written to a file."""
     from dlcli import runtime
     from dlcli.check import sample_problems
-    from dlcli.config import parse_values
+    from dlcli.overrides import parse_values
     from dlcli.run_records import find
 
     directory = find(run, run_folder(run_dir), trained=True)

@@ -127,7 +127,8 @@ def resume_run(
     """Open a run to continue it, with other budgets if the overrides say so."""
     from dlcli.catalogue import load_yaml
     from dlcli.check import check
-    from dlcli.config import Composed, change_values, fill_missing
+    from dlcli.config import change_values, fill_missing
+    from dlcli.hydra_composition import Composed
     from dlcli.launch import begin
     from dlcli.run_records import read_json
     from dlcli.run_records import record as record_of

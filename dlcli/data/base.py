@@ -32,6 +32,15 @@ class ImageBatch(NamedTuple):
     labels: Tensor
 
 
+class ViewsBatch(NamedTuple):
+    """Pictures and two random changes of each: images (B, C, H, W) as they are; labels (B,) int64; views
+    (B, 2, C, H, W)."""
+
+    images: Tensor
+    labels: Tensor
+    views: Tensor
+
+
 class TableBatch(NamedTuple):
     """features (B, F) float; targets (B, num_targets) float, or (B,) int64 class labels."""
 
@@ -83,6 +92,7 @@ class DataModule:
     target_scale: TargetScale | None = None  # how the numbers to predict were changed for training
     true_parameters: tuple[list[float], float] | None = None  # weights and bias of the function that made the data
     augmenting: bool = False  # whether training batches are changed at random
+    paired: bool = False  # whether batches hold two random changes of each picture; set once, for tasks that want them
     notes: tuple[str, ...] = ()  # what people should know before they train on these data
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
@@ -151,10 +161,20 @@ class TensorData(DataModule):
         """The same for a training batch, of data that are ``augmenting``: changed by numbers drawn from ``random``."""
         raise NotImplementedError
 
+    def views(self, random: torch.Generator, *tensors: Tensor) -> ViewsBatch:
+        """The same for ``paired`` data: the pictures, and two changes of each that are drawn from ``random``."""
+        images, labels = self.collate(*tensors)
+        changed = [self.augmented(random, *tensors).images for _ in range(2)]
+        return ViewsBatch(images, labels, torch.stack(changed, 1))
+
     def batches(
         self, split: str, *, order: Order, seed: int = 0, epoch: int = 0, rows: Tensor | None = None
     ) -> TensorBatches:
-        """The batches of one pass over ``split``, or over the examples at the positions ``rows`` (M,) int64 of it."""
+        """The batches of one pass over ``split``, or over the examples at the positions ``rows`` (M,) int64 of it.
+
+        In sequence the training examples come as they are; those of the other splits are ``paired`` too, always by
+        the same draws and in batches as large as those of training, so that losses over a batch compare.
+        """
         if order == "stream":
             raise ValueError("only texts can be read as streams")
         tensors = self.tensors[split]
@@ -163,6 +183,8 @@ class TensorData(DataModule):
         if order == "shuffled":
             drawn = permutation(len(tensors[0] if rows is None else rows), seed, epoch)
             indices = drawn if rows is None else rows[drawn]
+        if self.paired and (split != "train" or order == "shuffled"):
+            return TensorBatches(tensors, indices, self.batch_size, self.views, (seed, epoch))
         if split == "train" and order == "shuffled" and self.augmenting:
             return TensorBatches(tensors, indices, batch_size, self.augmented, (seed, epoch))
         return TensorBatches(tensors, indices, batch_size, self.collate)
@@ -215,10 +237,10 @@ class TensorBatches:
         start, stop = index * self.batch_size, min((index + 1) * self.batch_size, self.size)
         if not 0 <= start < stop:
             raise IndexError(index)
-        if self.indices is None:
-            return self.collate(*[tensor[start:stop] for tensor in self.tensors])
-        chosen = self.indices[start:stop]
         random = [] if self.drawn_from is None else [generator(*self.drawn_from, index)]
+        if self.indices is None:
+            return self.collate(*random, *[tensor[start:stop] for tensor in self.tensors])
+        chosen = self.indices[start:stop]
         return self.collate(*random, *[tensor.index_select(0, chosen) for tensor in self.tensors])
 
 

@@ -54,6 +54,30 @@ def points_and_line(points: Tensor, line: Tensor, x: str, y: str) -> Tensor | No
     return _pixels(figure)
 
 
+def uncertain_function(
+    line: Tensor, mean: Tensor, lower: Tensor, upper: Tensor, drawn: Tensor, points: Tensor | None
+) -> Tensor | None:
+    """A function of inputs (M,) that is known by its mean and a band, (M,) each, with drawn functions (S, M).
+
+    Args:
+        points: what was observed, (N, 2); None for nothing.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel="input", ylabel="target")
+    axes.fill_between(line, lower, upper, color="tab:blue", alpha=0.2, linewidth=0, label="95 %")
+    axes.plot(line, drawn.T, linewidth=0.8, alpha=0.7)
+    axes.plot(line, mean, color="black", label="mean")
+    if points is not None:
+        axes.plot(points[:, 0].cpu(), points[:, 1].cpu(), ".", color="tab:red", markersize=4, label="training data")
+    axes.legend(fontsize="x-small", loc="lower left")
+    return _pixels(figure)
+
+
 def scatter(points: Tensor, labels: Sequence[str]) -> Tensor | None:
     """Points (N, 2) in the plane, a colour for each of the N labels.
 
@@ -70,6 +94,26 @@ def scatter(points: Tensor, labels: Sequence[str]) -> Tensor | None:
         axes.scatter(points[rows, 0], points[rows, 1], s=6, color=f"C{number}", label=name)
     if 1 < len(names) <= MOST_NAMES:
         axes.legend(fontsize="x-small", markerscale=2, loc="upper left", bbox_to_anchor=(1, 1))
+    return _pixels(figure)
+
+
+def signal_sizes(sizes: Sequence[tuple[str, float, float]]) -> Tensor | None:
+    """Layers (name, size of the output, size of the gradient) from the first to the last, by powers of ten.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel="layer", ylabel="power of ten of the root mean square")
+    numbers = torch.tensor([size[1:] for size in sizes], dtype=torch.float64)  # (L, 2)
+    powers = torch.where(numbers > 0, numbers.log10(), torch.nan)
+    for column, name in enumerate(("output", "gradient")):
+        axes.plot(range(1, len(sizes) + 1), powers[:, column], "o-", markersize=3, label=name)
+    if len(sizes) <= MOST_NAMES:
+        axes.set_xticks(range(1, len(sizes) + 1), [size[0] for size in sizes], rotation=45, ha="right")
+    axes.legend()
     return _pixels(figure)
 
 

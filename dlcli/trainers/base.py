@@ -58,6 +58,10 @@ class RunContext(Protocol):
         """Record a text in TensorBoard."""
         ...
 
+    def show_signals(self, step: int) -> None:
+        """Record how large each layer's output and gradient are on the first training batch."""
+        ...
+
     def say(self, text: str) -> None:
         """Tell the person one line."""
         ...

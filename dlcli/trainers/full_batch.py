@@ -120,10 +120,10 @@ def _one_step(run: RunContext, loop: Loop, dtype: torch.dtype | None) -> Iterato
         pass
 
 
-def save(run: RunContext, loop: Loop, name: str, **state: Any) -> None:
-    """Write the checkpoint ``name``, with whatever else of the trainer's ``state`` a resumed run needs."""
+def save(run: RunContext, loop: Loop, name: str, **more: Any) -> None:
+    """Write the checkpoint ``name``, with ``more`` parts beside the model and the loop."""
     loop.offsets = run.log_offsets()
-    run.save_checkpoint(name, {"model": run.model.state_dict(), **state, "loop": dict(vars(loop))})
+    run.save_checkpoint(name, {"model": run.model.state_dict(), "loop": dict(vars(loop)), **more})
 
 
 def measure(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> float:

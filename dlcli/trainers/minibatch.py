@@ -67,6 +67,7 @@ class MinibatchTrainer(Trainer):
         limit_train_batches: Count | None,
         limit_eval_batches: Count | None,
         overfit_batches: Natural,
+        signals: bool,
     ):
         self.max_epochs = max_epochs
         self.max_steps = max_steps
@@ -88,6 +89,9 @@ class MinibatchTrainer(Trainer):
         self.limit_train_batches = limit_train_batches
         self.limit_eval_batches = limit_eval_batches
         self.overfit_batches = overfit_batches
+        self.signals = signals
+        if signals and sync_batch_norm:
+            raise ConfigError("trainer.signals=true looks at one process; use it without trainer.sync_batch_norm")
 
     def fit(self, run: RunContext) -> str:
         """Train until the budget is used or a metric stops improving. Returns why it ended, in words.
@@ -137,6 +141,8 @@ class MinibatchTrainer(Trainer):
         self.started = logged_at - self.loop.seconds
         self.counted = 0  # samples or tokens since ``logged_at``
         if run.resume_state is None:
+            if self.signals:
+                run.show_signals(0)
             self._save("last")
 
         while True:
@@ -362,6 +368,8 @@ class MinibatchTrainer(Trainer):
         values = scalars(measured)
         run.log(step, {f"{split}/{name}": value for name, value in values.items()})
         run.show(step, split, measured, networks)
+        if self.signals:
+            run.show_signals(step)
         run.progress.evaluated(step, split, values, metric)
 
         # Listen: the schedule may, the best checkpoint and early stopping do.

@@ -37,11 +37,15 @@ class StepResult(NamedTuple):
     skipped: bool = False
 
 
+def networks_of(model: nn.Module, task: Task) -> dict[str, nn.Module]:
+    """The model, and those of its children that the task trains separately, by name."""
+    return {"model": model, **{name: model.get_submodule(name) for name in task.trains if name != "model"}}
+
+
 def losses_of(model: nn.Module, task: Task, batch: Any) -> dict[str, float]:
     """The losses of a batch, by the name of the network, after a backward pass each. Changes no parameter."""
-    networks = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
     losses = {}
-    for loss in task.training_step({"model": model, **networks}, batch):
+    for loss in task.training_step(networks_of(model, task), batch):
         loss.value.backward()  # type: ignore[no-untyped-call]
         losses["loss" if loss.network == "model" else f"{loss.network}_loss"] = loss.value.item()
     model.zero_grad()

@@ -1,4 +1,4 @@
-"""What Hydra finds of dlcli: a sweeper and a launcher, both only doors to ``dlcli.sweep``.
+"""What Hydra finds of dlcli: a sweeper and a launcher, both only doors to ``dlcli.sweep_processes``.
 
 Hydra imports every plug-in whenever it composes anything, so this file imports nothing of dlcli. It does so before the
 module is in sys.modules, where dataclasses look up annotations that are texts: they are not postponed here.
@@ -40,7 +40,7 @@ class ProcessLauncher(Launcher):
         self.n_jobs = n_jobs
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Keep the task function: a ``dlcli.sweep.Jobs``."""
+        """Keep the task function: a ``dlcli.sweep_processes.Jobs``."""
         self.jobs = task_function
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:

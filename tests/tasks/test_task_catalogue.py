@@ -10,7 +10,7 @@ from dlcli.tasks.base import Task
 
 ENTRIES = catalogue.entries("task")
 SPEC = DataSpec(
-    input_shape=(3,),
+    input_shape=(3, 8, 8),
     num_outputs=4,
     num_classes=4,
     num_targets=4,

@@ -222,7 +222,7 @@ def test_clipping_bounds_the_gradient(tmp_path: Path) -> None:
 
 
 def initial_weights(run: Run) -> dict[str, torch.Tensor]:
-    from dlcli.config import Composed
+    from dlcli.hydra_composition import Composed
 
     return {name: tensor.clone() for name, tensor in Run(Composed(run.config, run.choices)).model.state_dict().items()}
 

@@ -1,5 +1,7 @@
 """A bare Hydra application whose job trains a linear layer for a few steps: ``python hydra_app.py +seed=0 …``."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
@@ -26,4 +28,6 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
+    if "hydra/launcher=joblib" in sys.argv:
+        import hydra_plugins.hydra_joblib_launcher  # noqa: F401  (Hydra's own complaint does not end with the cause)
     main()
