@@ -244,13 +244,12 @@ class Predictions:
             else:
                 predicted = [run.task.predict(run.model, batch) for run, batch in zip(self.runs, batches, strict=True)]  # type: ignore[attr-defined]
                 columns = first.task.rows_of(torch.stack(predicted).mean(0))  # type: ignore[attr-defined]
-            wanted = self.data.submission or {name: name for name in columns}
-            yield {self.data.identity: identities, **{name: columns[column] for column, name in wanted.items()}}
+            yield {self.inputs[0].identity: identities, **self.inputs[0].written(columns)}
 
     @property
     def notes(self) -> list[str]:
         """What was strange about the inputs that have been read."""
-        return list(dict.fromkeys(note for inputs in self.inputs for note in getattr(inputs, "notes", [])))
+        return list(dict.fromkeys(note for inputs in self.inputs for note in inputs.notes))
 
 
 def spec_from(sizes: Mapping[str, Any]) -> DataSpec:

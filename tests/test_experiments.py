@@ -8,7 +8,7 @@ import pytest
 
 from dlcli import catalogue, experiments, train
 from dlcli.config import compose
-from dlcli.data.sources import SOURCES
+from dlcli.data.sources import SOURCES, dataset_of
 
 NAMES = list(catalogue.entries("experiment"))
 LONG = {"d2l/image_augmentation_small"}  # decodes 18,000 pictures
@@ -30,7 +30,7 @@ def test_every_file_is_an_experiment() -> None:
 )
 def test_an_experiment_trains_two_steps(tmp_path: Path, mirror: Path, name: str) -> None:
     config = compose([f"experiment={name}"]).config
-    absent = [file.path for file in SOURCES[config["data"]["name"]].files if not (mirror / file.path).exists()]
+    absent = [file.path for file in SOURCES[dataset_of(config["data"])].files if not (mirror / file.path).exists()]
     if absent:
         pytest.skip(f"the mirror has no {absent[0]}")
     stepwise = "max_steps" in config["trainer"]

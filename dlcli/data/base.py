@@ -6,7 +6,7 @@ Out of scope here: models, objectives, processes. Data decide sizes; the trainer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -80,8 +80,6 @@ class DataModule:
     splits: tuple[str, ...] = ("train", "val", "test")
     measuring_only: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "samples"
-    submission: ClassVar[Mapping[str, str]] = {}  # columns of predictions that a competition wants -> their names there
-    identity: ClassVar[str] = "input"  # what a prediction is known by, such as "row", "line" or "file"
 
     spec: DataSpec
     batch_size: int  # of training, over all processes
@@ -120,22 +118,40 @@ class DataModule:
         """Prepare these data by what another run kept, where that differs from source to source."""
 
     @staticmethod
-    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
-        """The inputs in a file or folder for a trained model: (identities, batch without targets), in their order.
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> PredictionInputs:
+        """The inputs in a file or folder for a trained model.
 
         Args:
             path: what a person wants predictions for.
             preprocessing: what ``preprocessing()`` returned for the data of the run; "vocabulary" and "label_names"
                 are there as well, where the run has them.
 
-        Returns:
-            an iterable; after the last batch it may have ``notes``, lines that people should see.
-
         Raises:
             DataError: the inputs cannot be read. ConfigError: these data do not offer predictions.
         """
         del path, preprocessing
         raise ConfigError("predictions are made for own tables, texts and folders of pictures; see 'dlcli list data'")
+
+
+class PredictionInputs:
+    """Inputs for a trained model: iterates over (identities, batch without targets), in their order.
+
+    ``identity`` is what an input is known by, the name of the first column of the predictions.
+    """
+
+    identity: str
+
+    @property
+    def notes(self) -> list[str]:
+        """After the last batch, lines that people should see."""
+        return []
+
+    def __iter__(self) -> Iterator[tuple[list[str], Any]]:
+        raise NotImplementedError
+
+    def written(self, predicted: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Of the columns that the task predicts, those to write, by the names that they get: all, by default."""
+        return predicted
 
 
 class TensorData(DataModule):

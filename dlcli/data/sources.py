@@ -6,9 +6,12 @@ Paths are those of a mirror folder (``DLCLI_DATA_MIRROR``), and of the cache, wh
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dlcli.data.hotdog_files import HOTDOG_FILES
+from dlcli.hyperparameters import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -286,3 +289,9 @@ SOURCES: dict[str, Dataset] = {
 def fingerprint(name: str) -> str:
     """The SHA-256 over the checksums of a data set's files, hex."""
     return hashlib.sha256("".join(file.sha256 for file in SOURCES[name].files).encode()).hexdigest()
+
+
+def dataset_of(options: Mapping[str, Any]) -> str:
+    """The name of the data set that a data entry with these options reads, if it is a published one."""
+    path = str(options.get("path"))
+    return path.removeprefix(PUBLISHED).partition("/")[0] if path.startswith(PUBLISHED) else str(options["name"])
