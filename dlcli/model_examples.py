@@ -48,6 +48,11 @@ EXAMPLES: dict[frozenset[str], Example] = {
     frozenset({"input_shape"}): reconstructed(),
     frozenset({"vocab_size"}): TOKENS,
     frozenset({"vocab_size", "sequence_length"}): TOKENS,
+    frozenset({"vocab_size", "num_outputs"}): (
+        DataSpec(vocab_size=VOCABULARY, num_outputs=2, num_classes=2),
+        lambda: torch.randint(VOCABULARY, (BATCH, LENGTH)),
+        (BATCH, 2),
+    ),
 }
 OWN: dict[str, Example] = {
     "alexnet": images(67),

@@ -245,6 +245,9 @@ class Run:
             if isinstance(value, Tensor) and value.ndim == 2:
                 self.tracker.image(step, f"{split}/{name}", heatmap(value))
 
+    def note(self, step: int, tag: str, text: str) -> None:
+        self.tracker.text(step, tag, text)
+
     def show_signals(self, step: int) -> None:
         if self.directory is None or not self.main:
             return

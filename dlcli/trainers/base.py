@@ -54,6 +54,10 @@ class RunContext(Protocol):
         """Record pictures and samples after an evaluation."""
         ...
 
+    def note(self, step: int, tag: str, text: str) -> None:
+        """Record a text in TensorBoard."""
+        ...
+
     def show_signals(self, step: int) -> None:
         """Record how large each layer's output and gradient are on the first training batch."""
         ...
