@@ -6,7 +6,7 @@ Out of scope here: models, objectives, processes. Data decide sizes; the trainer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -80,8 +80,6 @@ class DataModule:
     splits: tuple[str, ...] = ("train", "val", "test")
     measuring_only: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "samples"
-    submission: ClassVar[Mapping[str, str]] = {}  # columns of predictions that a competition wants -> their names there
-    identity: ClassVar[str] = "input"  # what a prediction is known by, such as "row", "line" or "file"
 
     spec: DataSpec
     batch_size: int  # of training, over all processes
@@ -120,16 +118,13 @@ class DataModule:
         """Prepare these data by what another run kept, where that differs from source to source."""
 
     @staticmethod
-    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
-        """The inputs in a file or folder for a trained model: (identities, batch without targets), in their order.
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> PredictionInputs:
+        """The inputs in a file or folder for a trained model.
 
         Args:
             path: what a person wants predictions for.
             preprocessing: what ``preprocessing()`` returned for the data of the run; "vocabulary" and "label_names"
                 are there as well, where the run has them.
-
-        Returns:
-            an iterable; after the last batch it may have ``notes``, lines that people should see.
 
         Raises:
             DataError: the inputs cannot be read. ConfigError: these data do not offer predictions.
@@ -138,11 +133,37 @@ class DataModule:
         raise ConfigError("predictions are made for own tables, texts and folders of pictures; see 'dlcli list data'")
 
 
+class PredictionInputs:
+    """Inputs for a trained model: iterates over (identities, batch without targets), in their order.
+
+    ``identity`` is what an input is known by, the name of the first column of the predictions.
+    """
+
+    identity: str
+
+    @property
+    def notes(self) -> list[str]:
+        """After the last batch, lines that people should see."""
+        return []
+
+    def __iter__(self) -> Iterator[tuple[list[str], Any]]:
+        raise NotImplementedError
+
+    def written(self, predicted: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Of the columns that the task predicts, those to write, by the names that they get: all, by default."""
+        return predicted
+
+
 class TensorData(DataModule):
     """Data that fit in memory: every split is a tuple of tensors with equal first axes.
 
     A batch is one gather by index and one conversion (``collate``) on the training device.
+
+    Attributes:
+        owners: to whom each training example belongs, as numbers (N,) int64, of data that know it; None of others.
     """
+
+    owners: Tensor | None = None
 
     def __init__(self, *, batch_size: int):
         self.batch_size = batch_size
@@ -162,14 +183,22 @@ class TensorData(DataModule):
         changed = [self.augmented(random, *tensors).images for _ in range(2)]
         return ViewsBatch(images, labels, torch.stack(changed, 1))
 
-    def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> TensorBatches:
-        """In sequence the training examples come as they are; those of the other splits are ``paired`` too, always by
-        the same draws and in batches as large as those of training, so that losses over a batch compare."""
+    def batches(
+        self, split: str, *, order: Order, seed: int = 0, epoch: int = 0, rows: Tensor | None = None
+    ) -> TensorBatches:
+        """The batches of one pass over ``split``, or over the examples at the positions ``rows`` (M,) int64 of it.
+
+        In sequence the training examples come as they are; those of the other splits are ``paired`` too, always by
+        the same draws and in batches as large as those of training, so that losses over a batch compare.
+        """
         if order == "stream":
             raise ValueError("only texts can be read as streams")
         tensors = self.tensors[split]
         batch_size = self.batch_size if split == "train" else max(self.batch_size, self._evaluation_batch())
-        indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
+        indices = rows
+        if order == "shuffled":
+            drawn = permutation(len(tensors[0] if rows is None else rows), seed, epoch)
+            indices = drawn if rows is None else rows[drawn]
         if self.paired and (split != "train" or order == "shuffled"):
             return TensorBatches(tensors, indices, self.batch_size, self.views, (seed, epoch))
         if split == "train" and order == "shuffled" and self.augmenting:

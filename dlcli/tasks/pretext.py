@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.data.base import DataModule
 from dlcli.errors import ConfigError
 from dlcli.functional import pretexts
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import grid
+from dlcli.functional.pictures import drawable, grid
 from dlcli.hyperparameters import Count, PositiveFloat, Probability
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks
 from dlcli.tasks.outputs import check_shape
-from dlcli.tasks.reconstruction import drawable
 from dlcli.tasks.representation import RepresentationLearning, same_draws
 
 TELLING = {"rotation": pretexts.ROTATIONS, "shuffled_patches": len(pretexts.PATCH_ORDERS)}
@@ -91,7 +91,7 @@ class Pretext(RepresentationLearning):
             )
 
     @torch.no_grad()
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module, data: DataModule) -> None:
         weight = next(model.parameters())
         images = torch.zeros(2, *self.shape, dtype=weight.dtype, device=weight.device)
         with evaluating(model):
