@@ -18,6 +18,7 @@ SMALLER = [
     *("data.batch_size=2", "data.size=32", "trainer.max_epochs=null", "trainer.max_steps=2"),
     *("trainer.eval_every=null", "trainer.limit_eval_batches=1", "trainer.patience=null"),
 ]
+FEDERATED = ["trainer.rounds=1", "data.min_frequency=500"]  # few words, so that encryption is quick
 
 
 def test_every_file_is_an_experiment() -> None:
@@ -35,6 +36,8 @@ def test_an_experiment_trains_two_steps(tmp_path: Path, mirror: Path, name: str)
     stepwise = "max_steps" in config["trainer"]
     options = {text: text.partition("=")[0].partition(".") for text in SMALLER if stepwise}
     smaller = [text for text, (group, _, option) in options.items() if option in config[group]]
+    if "rounds" in config["trainer"]:
+        smaller += FEDERATED
     if config["model"].get("weights") == "pretrained":
         smaller.append("model.weights=null")  # there may be no network to fetch them from
     run = train([f"experiment={name}", f"run_dir={tmp_path}", *smaller])

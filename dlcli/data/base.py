@@ -158,7 +158,12 @@ class TensorData(DataModule):
     """Data that fit in memory: every split is a tuple of tensors with equal first axes.
 
     A batch is one gather by index and one conversion (``collate``) on the training device.
+
+    Attributes:
+        owners: to whom each training example belongs, as numbers (N,) int64, of data that know it; None of others.
     """
+
+    owners: Tensor | None = None
 
     def __init__(self, *, batch_size: int):
         self.batch_size = batch_size
@@ -178,14 +183,22 @@ class TensorData(DataModule):
         changed = [self.augmented(random, *tensors).images for _ in range(2)]
         return ViewsBatch(images, labels, torch.stack(changed, 1))
 
-    def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> TensorBatches:
-        """In sequence the training examples come as they are; those of the other splits are ``paired`` too, always by
-        the same draws and in batches as large as those of training, so that losses over a batch compare."""
+    def batches(
+        self, split: str, *, order: Order, seed: int = 0, epoch: int = 0, rows: Tensor | None = None
+    ) -> TensorBatches:
+        """The batches of one pass over ``split``, or over the examples at the positions ``rows`` (M,) int64 of it.
+
+        In sequence the training examples come as they are; those of the other splits are ``paired`` too, always by
+        the same draws and in batches as large as those of training, so that losses over a batch compare.
+        """
         if order == "stream":
             raise ValueError("only texts can be read as streams")
         tensors = self.tensors[split]
         batch_size = self.batch_size if split == "train" else max(self.batch_size, self._evaluation_batch())
-        indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
+        indices = rows
+        if order == "shuffled":
+            drawn = permutation(len(tensors[0] if rows is None else rows), seed, epoch)
+            indices = drawn if rows is None else rows[drawn]
         if self.paired and (split != "train" or order == "shuffled"):
             return TensorBatches(tensors, indices, self.batch_size, self.views, (seed, epoch))
         if split == "train" and order == "shuffled" and self.augmenting:

@@ -16,13 +16,12 @@ from torch.nn import functional as F
 from dlcli.errors import ConfigError
 from dlcli.functional import pretexts
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import grid
+from dlcli.functional.pictures import drawable, grid
 from dlcli.hyperparameters import Count, PositiveFloat, Probability
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks
 from dlcli.tasks.outputs import check_shape
-from dlcli.tasks.reconstruction import drawable
 from dlcli.tasks.representation import RepresentationLearning
 
 TELLING = {"rotation": pretexts.ROTATIONS, "shuffled_patches": len(pretexts.PATCH_ORDERS)}

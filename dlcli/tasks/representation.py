@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dlcli.errors import ConfigError
 from dlcli.functional.contrastive import alignment, mean_closeness
 from dlcli.functional.inference import evaluating, uncompiled
-from dlcli.functional.pictures import grid, thumbnails
+from dlcli.functional.pictures import drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
 from dlcli.hyperparameters import Count, Natural
 from dlcli.metrics.accuracy import Accuracy
@@ -21,7 +21,7 @@ from dlcli.spec import DataSpec
 from dlcli.tasks import feature_probe
 from dlcli.tasks.base import Networks, Task
 from dlcli.tasks.feature_probe import FeatureProbe, Features
-from dlcli.tasks.reconstruction import drawable, in_the_plane, names_of
+from dlcli.tasks.reconstruction import in_the_plane, names_of
 from dlcli.tensorboard_projector import Embedding
 
 
