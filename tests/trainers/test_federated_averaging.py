@@ -264,3 +264,17 @@ def test_index_sets_are_gathered_in_their_order() -> None:
     orders = [[*batches[0], *batches[1]] for batches in shuffled]
     assert all(sorted(order) == [3, 7, 9] for order in orders)
     assert len(set(map(tuple, orders))) > 2
+
+
+def test_owners_of_rows_are_clients(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("who,x,y\n" + "".join(f"{'abc'[row % 3]},{row % 7},{2 * (row % 7)}\n" for row in range(90)))
+    run = train(
+        [
+            *("data=csv", f"data.path={table}", "data.target=y", "data.target_type=number", "model=linear"),
+            *("data.client_column=who", "trainer=federated_averaging", "trainer.partition=column"),
+            *("trainer.clients=null", "trainer.rounds=1", f"run_dir={tmp_path / 'runs'}"),
+        ]
+    )
+    assert [row["train/clients"] for row in rows(run)] == [3]
+    assert sum(map(len, run.trainer.parts)) == len(run.data.tensors["train"][0])
