@@ -57,6 +57,7 @@ def check(
         problems += _fit_problems(config, choices, directories, trainer)
         if trainer is not None:
             problems += _partner_problems(config, choices, directories)
+        problems += _batch_problems(config, choices)
     if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
@@ -198,23 +199,41 @@ def _partner_problems(
                     f"{group} '{choices.get(group) or name}' does not go with {other} '{config[other]['name']}': "
                     f"add {other}={names[0]}"
                 )
-    trainer, model = config["trainer"]["name"], config["model"]["name"]
-    lacking = [method for method in _model_methods(trainer) if not MODELS.has_method(model, method)]
-    if lacking and not problems:
-        able = [
-            entry.name
-            for entry in catalogue.entries("model", directories).values()
-            if all(MODELS.has_method(entry.content()["name"], method) for method in _model_methods(trainer))
-        ]
-        problems.append(
-            f"trainer '{trainer}' needs a model with {lacking[0]}(), which model "
-            f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
-        )
+    model = config["model"]["name"]
+    for registry in (TRAINERS, TASKS):
+        name = config[registry.group]["name"]
+        methods = tuple(registry.constant(name, "model_methods", ()))
+        lacking = [method for method in methods if not MODELS.has_method(model, method)]
+        if lacking and not problems:
+            able = [
+                entry.name
+                for entry in catalogue.entries("model", directories).values()
+                if all(MODELS.has_method(entry.content()["name"], method) for method in methods)
+            ]
+            problems.append(
+                f"{registry.group} '{name}' needs a model with {lacking[0]}(), which model "
+                f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
+            )
     return problems
 
 
-def _model_methods(trainer: str) -> tuple[str, ...]:
-    return tuple(TRAINERS.constant(trainer, "model_methods", ()))
+def _batch_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
+    """A task that compares examples of a batch, or random changes of them, and data that hold too few."""
+    task, data = config["task"]["name"], config["data"]
+    problems = []
+    if TASKS.constant(task, "views", "none") == "needed" and not data.get("augmentation"):
+        label = choices.get("data") or data["name"]
+        remedy = f"data '{label}' have none: use data of images"
+        if "augmentation" in data:
+            remedy = "set data.augmentation, such as {resized_crop:[0.3,1.0,0.75,1.33],horizontal_flip:0.5}"
+        problems.append(f"task '{task}' compares two random changes of each picture; {remedy}")
+    smallest = TASKS.constant(task, "smallest_batch", 1)
+    if data.get("batch_size", smallest) < smallest:
+        problems.append(
+            f"data.batch_size={data['batch_size']}: task '{task}' compares the examples of a batch with each other; "
+            f"use at least {smallest}"
+        )
+    return problems
 
 
 def unused_groups(config: Mapping[str, Any]) -> set[str]:

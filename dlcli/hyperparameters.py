@@ -68,6 +68,9 @@ class PathText:
     """Marks text that is the path of a file or folder."""
 
 
+PUBLISHED = "published:"
+"""Begins a path of a data set in place of people's own: ``published:NAME`` for its folder, or with ``/FILE``."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 
 Count = Annotated[int, Ge(1)]
@@ -80,7 +83,7 @@ Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averagin
 Fraction = Annotated[float, Gt(0), Le(1)]
 Folds = Annotated[int, Ge(2)]  # parts of a cross-validation
 Duration = Annotated[int | str, DurationText()]
-Activation = Literal["relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
+Activation = Literal["identity", "relu", "relu_straight_through", "tanh", "sigmoid", "gelu", "silu", "prelu"]
 """The functions of ``dlcli.layers.activations``."""
 Init = Literal["default", "zeros", "normal", "standard_normal", "xavier", "xavier_normal", "he", "orthogonal"]
 """The rules of ``dlcli.layers.initialisation``."""
@@ -167,7 +170,9 @@ def keys_of(annotation: Any) -> dict[str, Any] | None:
 
 
 def is_path(value: Any, annotation: Any) -> bool:
-    """Whether a value that fits the annotation is the path of a file or folder."""
+    """Whether a value that fits the annotation is the path of a file or folder on this machine."""
+    if isinstance(value, str) and value.startswith(PUBLISHED):
+        return False
     members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     fitting = next((member for member in members if accepts(value, member)), None)
     return any(isinstance(mark, PathText) for mark in typing.get_args(fitting)[1:])

@@ -20,14 +20,18 @@ from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import heatmap
+from dlcli.functional.plots import signal_sizes
+from dlcli.functional.signals import signals
 from dlcli.hydra_composition import Composed
 from dlcli.hyperparameters import is_path
 from dlcli.interruption import Interruption
+from dlcli.judging_classifier import judging_classifier
 from dlcli.optimizers.base import Optimizer
 from dlcli.parameter_patterns import begin_by_rules, freeze, rate_factors
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS
 from dlcli.run_records import write_json
+from dlcli.saved_model import build_model
 from dlcli.schedulers.base import Schedule
 from dlcli.scratch import layers_of
 from dlcli.tasks.base import Networks, Task
@@ -35,17 +39,20 @@ from dlcli.tensorboard_projector import Embedding
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
 from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.step import networks_of
 
 BOOKKEEPING = {
     *(
         "run_dir",
         "init_from",
         "layers",
+        "task.classifier",
         "task.sample",
         "task.plots",
         "task.tsne",
         "trainer.monitor",
         "trainer.keep_top",
+        "trainer.signals",
         "trainer.device",
     ),
     *("trainer.eval_every", "trainer.checkpoint_every", "trainer.log_every", "trainer.process_timeout"),
@@ -101,9 +108,14 @@ class Run:
         begin_by_rules(self.model, self.config["init"])
         freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.seed = self.seed
+        self.task.paired = self.data.paired = self.data.augmenting and self.task.views != "none"
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.true_parameters = self.data.true_parameters
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
+        self.notes = (*self.data.notes, *self.task.prepare(self.data))
+        if self.config["task"].get("classifier") is not None:
+            self.config["task"]["classifier"], self.task.classifier = self._classifier()
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
@@ -117,10 +129,11 @@ class Run:
         self.trainer: Trainer = TRAINERS.build(trainer)
         # What cannot be built is found now, before a folder is made.
         if "optimizer" in self.trainer.uses:
-            self.build_optimizer(self.model)
+            self.build_optimizer("model")
         if "scheduler" in self.trainer.uses:
             self.build_scheduler(1000, 100)
         self.trainer.check(self)
+        self.task.check(self.model, self.data)
         # Of training, whatever building has drawn; each process of a group draws its own.
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
@@ -146,6 +159,12 @@ class Run:
         if sync_batch_norm:
             synchronise_batch_norm(self.model)
 
+    def _classifier(self) -> tuple[str, nn.Module]:
+        """The run of the classifier that the task is measured by, as a path, and its network."""
+        text, run_dir = self.config["task"]["classifier"], Path(self.config["run_dir"])
+        directory, network = judging_classifier(text, run_dir, self.config["data"], self.data.spec, self.device)
+        return str(directory), network
+
     # ------------------------------------------------------------------ facts
 
     @property
@@ -170,7 +189,7 @@ class Run:
         return [
             f"model  {self.model_label}: {self.parameters:,} parameters, {precision} on {self.device}",
             f"data   {self.data_label}: {data}",
-            *(f"       {note}" for note in self.data.notes),
+            *(f"       {note}" for note in self.notes),
         ]
 
     def try_batch(self) -> dict[str, float]:
@@ -180,9 +199,14 @@ class Run:
 
     # ------------------------------------------------------------------ what trainers use
 
-    def build_optimizer(self, network: nn.Module) -> Optimizer:
-        optimizer: Optimizer = OPTIMIZERS.build(self.config["optimizer"], network.named_parameters())
-        optimizer.rate_factors = rate_factors(optimizer.names, self.config["lr_factors"])
+    def build_optimizer(self, network: str) -> Optimizer:
+        prefix = "" if network == "model" else f"{network}."
+        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        factors = rate_factors([name for name, _ in named], self.config["lr_factors"])
+        optimizer: Optimizer = OPTIMIZERS.build(
+            self.config["optimizer"], [(name, parameter) for name, parameter in named if name.startswith(prefix)]
+        )
+        optimizer.rate_factors = [factors[name] for name in optimizer.names]
         return optimizer
 
     def build_scheduler(self, total_steps: int, steps_per_epoch: int) -> Schedule:
@@ -220,6 +244,22 @@ class Run:
         for name, value in measured.items():
             if isinstance(value, Tensor) and value.ndim == 2:
                 self.tracker.image(step, f"{split}/{name}", heatmap(value))
+
+    def note(self, step: int, tag: str, text: str) -> None:
+        self.tracker.text(step, tag, text)
+
+    def show_signals(self, step: int) -> None:
+        if self.directory is None or not self.main:
+            return
+        order = "stream" if self.task.carries_state(self.model) else "sequential"
+        batch = converted(self.data.batches("train", order=order)[0], self.dtype)  # type: ignore[arg-type]
+        step_of = self.task.training_step
+        found = signals(self.model, lambda model: next(step_of(networks_of(model, self.task), batch)).value)
+        outputs = {f"signals/{signal.layer}/output": signal.output for signal in found}
+        self.log(step, {**outputs, **{f"signals/{signal.layer}/gradient": signal.gradient for signal in found}})
+        picture = signal_sizes(found)
+        if picture is not None:
+            self.tracker.image(step, "train/signals", picture)
 
     def say(self, text: str) -> None:
         self.progress.say(text)
@@ -380,21 +420,6 @@ def make_paths_absolute(config: dict[str, Any]) -> None:
         for name, annotation in REGISTRIES[group].signature(options["name"]).items():
             if is_path(options.get(name), annotation):
                 options[name] = str(Path(options[name]).expanduser().absolute())
-
-
-def build_model(
-    config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any, *, saved: bool = False
-) -> nn.Module:
-    """The configured model for data of these sizes; initial weights come from torch's global generator.
-
-    Where ``saved`` weights follow, options that only say where the initial ones come from (the class constant
-    ``initial_only``) are null: their files may be gone.
-    """
-    options = config["model"]
-    if saved:
-        options = {**options, **dict.fromkeys(MODELS.constant(options["name"], "initial_only", ()))}
-    model: nn.Module = MODELS.build(options, spec=spec, label=choices.get("data") or config["data"]["name"])
-    return model
 
 
 def derived_seed(seed: int, rank: int) -> int:

@@ -27,6 +27,7 @@ from dlcli.data.csv_prediction import (
 )
 from dlcli.data.csv_target import Target, open_own_table, require_columns, target_of
 from dlcli.data.delimited import read_rows
+from dlcli.data.download import located
 from dlcli.data.table_encoding import TableEncoding, fit
 from dlcli.errors import ConfigError, DataError
 from dlcli.functional.target_scale import TargetScale
@@ -56,7 +57,6 @@ class CsvTable(TensorData):
         }
     }
     inspect: ClassVar[str] = "dlcli.data.csv_target:inspect"
-    identity: ClassVar[str] = "row"
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class CsvTable(TensorData):
         time_column: str | None,
         folds: Folds | None,
         fold: Natural,
+        identity: str | None,
+        submission: bool,
         ignore: list[str],
         categories: list[str],
         max_categories: Count,
@@ -88,12 +90,16 @@ class CsvTable(TensorData):
             ConfigError: options that do not fit together, or that leave a part of the rows empty.
         """
         super().__init__(batch_size=batch_size)
-        self.source = "own file"
-        options = {"path": path, "target": target, "delimiter": delimiter, "header": header, "encoding": encoding}
+        file, self.source = located(path)
+        options = {"path": str(file), "target": target, "delimiter": delimiter, "header": header, "encoding": encoding}
         self.table = open_own_table(options)
         self.fingerprint = self.table.facts.sha256
         self.target_name = target
         self.target_type = target_type
+        self.identity, self.submission = identity, submission
+        if identity is not None:
+            require_columns(self.table, [identity], "identity")
+            ignore = [*ignore, identity]
         for option, names in (("ignore", ignore), ("categories", categories)):
             require_columns(self.table, names, option)
         if split_column is not None:
@@ -196,6 +202,8 @@ class CsvTable(TensorData):
             "header": self.table.header,
             "delimiter": self.table.delimiter,
             "target": self.target_name,
+            "identity": self.identity,
+            "submission": self.submission,
             "label_names": list(self.label_names) if self.label_names else None,
             "target_scale": list(self.target_scale) if self.target_scale else None,
         }

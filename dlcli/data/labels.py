@@ -1,4 +1,4 @@
-"""Changes to labelled data: some of the classes only, and labels that are wrong on purpose."""
+"""Changes to labelled data: some of the classes or examples only, and labels that are wrong on purpose."""
 
 from __future__ import annotations
 
@@ -35,6 +35,29 @@ def only_classes(
     return kept, [names[label] for label in classes]
 
 
+def some_of_each_class(inputs: Tensor, labels: Tensor, per_class: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """So many examples of each class, drawn at random, in their order; None for all.
+
+    Args:
+        inputs: (N, …). labels: (N,) int64.
+        seed: of the drawing; with a larger number the same examples are drawn, and more.
+
+    Raises:
+        ConfigError: a class has fewer.
+    """
+    if per_class is None:
+        return inputs, labels
+    order = torch.randperm(len(labels), generator=generator(seed, 2))
+    drawn = []
+    for label in torch.unique(labels):
+        rows = order[labels[order] == label]
+        if len(rows) < per_class:
+            raise ConfigError(f"data.per_class={per_class}: class {int(label)} has {len(rows):,} training examples")
+        drawn.append(rows[:per_class])
+    chosen = torch.cat(drawn).sort().values
+    return inputs[chosen], labels[chosen]
+
+
 def with_noise(labels: Tensor, num_classes: int, share: float, seed: int) -> Tensor:
     """Labels (N,) of which a share, drawn at random, are replaced by another class, each other one as likely.
 
@@ -46,3 +69,37 @@ def with_noise(labels: Tensor, num_classes: int, share: float, seed: int) -> Ten
     noisy = labels.clone()
     noisy[wrong] = (labels[wrong] + shifts) % num_classes
     return noisy
+
+
+def shifted(
+    images: Tensor, labels: Tensor, class_shares: list[float] | None, brightness_shift: float, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Pictures and labels of which some, drawn at random, are left out, so that the others are distributed differently.
+
+    Source: d2l 4.7.1 (label shift, covariate shift).
+
+    Args:
+        images: (N, C, H, W) uint8. labels: (N,) int64.
+        class_shares: of each class, the share that is kept; None for all. The classes' frequencies p(y) change, and
+            p(x | y) does not.
+        brightness_shift: a picture is kept with the probability sigmoid(-brightness_shift * z), where z is its mean
+            pixel, standardised over all pictures; 0 keeps all. p(x) changes, and p(y | x) does not.
+        seed: of the drawing.
+
+    Raises:
+        ConfigError: not one share for each class, or nothing is left.
+    """
+    random = generator(seed, 2)
+    keep = torch.ones(len(images))
+    if class_shares is not None:
+        count = int(labels.max()) + 1
+        if len(class_shares) != count:
+            raise ConfigError(f"data.class_shares: {len(class_shares)} numbers for {count} classes; give one for each")
+        keep *= torch.tensor(class_shares)[labels]
+    if brightness_shift:
+        brightness = images.float().mean((1, 2, 3))  # (N,)
+        keep *= torch.sigmoid(-brightness_shift * (brightness - brightness.mean()) / brightness.std())
+    kept = torch.rand(len(images), generator=random) < keep
+    if not kept.any():
+        raise ConfigError(f"data.class_shares={class_shares}: no training picture is left; give larger shares")
+    return images[kept], labels[kept]

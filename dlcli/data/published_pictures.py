@@ -11,11 +11,11 @@ from torch import Tensor
 from dlcli.data.base import permutation
 from dlcli.data.download import fetch_all
 from dlcli.data.images import ImageData
-from dlcli.data.labels import only_classes, with_noise
+from dlcli.data.labels import only_classes, shifted, some_of_each_class, with_noise
 from dlcli.data.sources import fingerprint
 from dlcli.data.splits import divide
 from dlcli.errors import ConfigError
-from dlcli.hyperparameters import Augmentations, Count, Folds, Natural, Normalize, Probability, Seed
+from dlcli.hyperparameters import Augmentations, Chance, Count, Folds, Natural, Normalize, Probability, Seed
 
 Labelled = tuple[Tensor, Tensor]
 """Pictures (N, C, H, W) uint8 and their labels (N,) int64."""
@@ -32,11 +32,14 @@ class PublishedPictures(ImageData):
         *,
         batch_size: Count,
         train_size: Count | None,
+        per_class: Count | None,
         val_size: Natural,
         split_seed: Seed,
         folds: Folds | None,
         fold: Natural,
         classes: list[Natural] | None,
+        class_shares: list[Chance] | None,
+        brightness_shift: float,
         label_noise: Probability,
         normalize: Normalize,
         resize: Count | None,
@@ -45,22 +48,28 @@ class PublishedPictures(ImageData):
         """
         Args:
             train_size: only the first so many of the pictures that train.
+            per_class: only so many training pictures of each class, drawn by ``split_seed``.
             val_size: so many of the training pictures, drawn by ``split_seed``, validate. With 0 all are trained on,
                 and the test pictures validate too, as the books have it.
             folds: divide the training pictures into so many parts instead, of which number ``fold`` validates;
                 ``val_size`` counts for nothing then.
             classes: only these.
+            class_shares: share of the training pictures of each class that there are; the test keeps all.
+            brightness_shift: above 0 bright training pictures are rare, below 0 dark ones; the test has them as ever.
             label_noise: share of the training labels that are wrong on purpose.
 
         Raises:
             DataError: a file is damaged, or pictures and labels do not belong together.
-            ConfigError: nothing left to train on, or less than ``train_size``; no such fold or class.
+            ConfigError: nothing left to train on, or less than ``train_size`` or ``per_class``; no such fold or class;
+                not one share for each class.
         """
         paths, self.source = fetch_all(self.dataset)
         train, test = self.read(paths, len(self.names))
+        if class_shares is not None or brightness_shift:
+            train = shifted(*train, class_shares, brightness_shift, split_seed)
         splits = held_out(train, test, train_size, val_size, split_seed, folds, fold)
         splits, names = only_classes(splits, self.names, classes)
-        images, labels = splits["train"]
+        images, labels = some_of_each_class(*splits["train"], per_class, split_seed)
         splits["train"] = images, with_noise(labels, len(names), label_noise, split_seed)
         self.fingerprint = fingerprint(self.dataset)
         super().__init__(

@@ -27,6 +27,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """What is computed here gives no parameter of the model a gradient; its inputs still get theirs."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
 def uncompiled(model: nn.Module) -> nn.Module:
     """The module behind ``torch.compile``: for a few calls of unusual shapes a compilation would not pay."""
     original: nn.Module = getattr(model, "_orig_mod", model)

@@ -21,13 +21,19 @@ RAMP = ((13, 17, 38), (30, 80, 140), (40, 160, 150), (245, 225, 90), (255, 255, 
 """The colours of a heat map from its smallest to its largest value; the brightness grows all the way."""
 
 
-def grid(images: Tensor, colours: Tensor | None = None) -> Tensor:
-    """Images side by side in an almost square grid, row by row.
+def drawable(inputs: Tensor) -> bool:
+    """Whether these are images (N, 1 or 3, H, W)."""
+    return inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+
+
+def grid(images: Tensor, colours: Tensor | None = None, columns: int | None = None) -> Tensor:
+    """Images side by side in a grid, row by row.
 
     Args:
         images: (N, C, H, W), N > 0, C = 1 (grey) or 3. uint8 is shown as it is; of floats, the smallest value of all
             is black and the largest white, so that normalised images can be seen too.
         colours: (N, 3) uint8, the colour of the frame around each image; None draws no frames.
+        columns: images in a row; None for as many as make the grid almost square.
 
     Returns:
         (3, H', W') uint8.
@@ -35,13 +41,13 @@ def grid(images: Tensor, colours: Tensor | None = None) -> Tensor:
     Raises:
         ValueError: ``images`` has another shape.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+    if not drawable(images) or not len(images):
         raise ValueError(f"a grid needs images of shape (N, 1 or 3, H, W), not {tuple(images.shape)}")
     pixels = thumbnails(images)
     factor = max(1, math.ceil(SMALLEST_SIDE / min(pixels.shape[2:])))
     pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     count, _, height, width = pixels.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     height, width = height + 2 * BORDER, width + 2 * BORDER
     tiles = torch.full((rows * columns, 3, height, width), BACKGROUND, dtype=torch.uint8)

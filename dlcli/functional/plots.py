@@ -113,6 +113,26 @@ def scatter(points: Tensor, labels: Sequence[str]) -> Tensor | None:
     return _pixels(figure)
 
 
+def signal_sizes(sizes: Sequence[tuple[str, float, float]]) -> Tensor | None:
+    """Layers (name, size of the output, size of the gradient) from the first to the last, by powers of ten.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel="layer", ylabel="power of ten of the root mean square")
+    numbers = torch.tensor([size[1:] for size in sizes], dtype=torch.float64)  # (L, 2)
+    powers = torch.where(numbers > 0, numbers.log10(), torch.nan)
+    for column, name in enumerate(("output", "gradient")):
+        axes.plot(range(1, len(sizes) + 1), powers[:, column], "o-", markersize=3, label=name)
+    if len(sizes) <= MOST_NAMES:
+        axes.set_xticks(range(1, len(sizes) + 1), [size[0] for size in sizes], rotation=45, ha="right")
+    axes.legend()
+    return _pixels(figure)
+
+
 def _figure() -> Any:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

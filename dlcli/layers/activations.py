@@ -20,6 +20,7 @@ class ReLUStraightThrough(nn.Module):
 
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "identity": nn.Identity,
     "relu": nn.ReLU,
     "relu_straight_through": ReLUStraightThrough,
     "tanh": nn.Tanh,

@@ -1,28 +1,31 @@
 """Classification: one of C classes for each input.
 
 Source: d2l sections 4.1 "Softmax Regression" and 4.3 "The Base Classification Model"; DLFS chapter 4; GDL chapters 6
-and 8 (squared error); label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture".
+and 8 (squared error); d2l 4.7 (distribution shift); label smoothing: Szegedy et al. 2016, "Rethinking the Inception
+Architecture".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.data.base import DataModule
 from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
 from dlcli.functional.pictures import GREEN, PREVIEW_IMAGES, RED, grid
-from dlcli.hyperparameters import Count, PositiveFloat, Probability
+from dlcli.hyperparameters import Count, Ge, PositiveFloat, Probability
 from dlcli.metrics.accuracy import Accuracy, correct
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.confusion_matrix import ConfusionMatrix
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, PerExample, Task
+from dlcli.tasks.distribution_shift import CovariateWeights, LabelWeights, examples
 from dlcli.tasks.outputs import check_shape
 
 
@@ -37,7 +40,8 @@ class Classification(Task):
 
     cross_entropy: the mean over the batch of -sum_c q_c log softmax(outputs)_c, where q is 1 - label_smoothing at the
     label plus label_smoothing / C everywhere. class_weights multiply each term by the weight of its class c, and the
-    sum over the batch is divided by the sum of the labels' weights.
+    sum over the batch is divided by the sum of the labels' weights. With a shift_correction it is the mean over the
+    batch of each example's loss times its weight.
     cross_entropy_both_terms: as DLFS has it, the value counts -log(1 - p) of the wrong classes too, and the gradient
     does not (``both_terms``).
     squared_error: sum over the outputs, mean over the batch, of (output - one_hot)², without a factor 1/2.
@@ -56,6 +60,9 @@ class Classification(Task):
         loss: Literal["cross_entropy", "cross_entropy_both_terms", "squared_error"],
         label_smoothing: Probability,
         class_weights: list[PositiveFloat] | Literal["balanced"] | None,
+        shift_correction: Literal["covariate", "label"] | None,
+        shift_split: str,
+        max_weight: Annotated[float, Ge(1)],
         top_k: Count,
     ):
         """
@@ -64,20 +71,35 @@ class Classification(Task):
             label_smoothing: the share of the target that is spread evenly over all classes.
             class_weights: one weight for each class, for classes of unequal size or importance; None for equal ones;
                 "balanced" for weights in inverse proportion to the classes' training examples, 1 on average over these.
+            shift_correction: weigh training examples as if they were drawn like those of ``shift_split``, of which the
+                inputs are looked at and never the labels: "covariate" where other inputs are likely there, "label"
+                where other classes are (``dlcli.tasks.distribution_shift``).
+            max_weight: of an example, in units of the mean.
             top_k: of top_k_accuracy; at most the number of classes is used.
 
         Raises:
             ConfigError: smoothing or weights together with a loss for which they are not defined.
         """
-        if loss != "cross_entropy" and (label_smoothing or class_weights is not None):
-            option = "label_smoothing" if label_smoothing else "class_weights"
-            raise ConfigError(f"task.{option} belongs to task.loss=cross_entropy, not to {loss}; leave one out")
+        chosen = {
+            "label_smoothing": label_smoothing,
+            "class_weights": class_weights,
+            "shift_correction": shift_correction,
+        }
+        options = [f"task.{name}" for name, value in chosen.items() if value]
+        if loss != "cross_entropy" and options:
+            raise ConfigError(f"{options[0]} belongs to task.loss=cross_entropy, not to {loss}; leave one out")
+        if class_weights and shift_correction:
+            raise ConfigError("task.class_weights and task.shift_correction both weigh examples; leave one out")
         self.loss = loss
         self.label_smoothing = label_smoothing
         self.balanced = class_weights == "balanced"
         self.class_weights = (
             torch.tensor(class_weights, dtype=torch.float64) if isinstance(class_weights, list) else None
         )
+        self.shift_correction = shift_correction
+        self.shift_split = shift_split
+        self.max_weight = max_weight
+        self.example_weights: CovariateWeights | LabelWeights | None = None
         self.top_k = top_k
         self.num_classes = 0
         self.label_names: Sequence[str] | None = None
@@ -100,11 +122,26 @@ class Classification(Task):
                 "classes; give one weight for each class"
             )
 
+    def prepare(self, data: DataModule) -> tuple[str, ...]:
+        """Estimate the weights of training examples, if asked for."""
+        if self.shift_correction is None:
+            return ()
+        (inputs, labels), (target, _) = examples(data, "train"), examples(data, self.shift_split)
+        if self.shift_correction == "covariate":
+            self.example_weights = CovariateWeights(inputs, target, self.max_weight)
+        else:
+            names = [str(name) for name in self.label_names or range(self.num_classes)]
+            self.example_weights = LabelWeights(inputs, labels, target, names, self.max_weight)
+        return (f"{self.shift_correction} shift towards {self.shift_split}: {self.example_weights.note}",)
+
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         inputs, labels = batch[:2]
         outputs = self._forward(networks["model"], inputs)
         if self.loss != "cross_entropy":
             value = LOSSES[self.loss](outputs, labels)
+        elif self.example_weights is not None:
+            each = F.cross_entropy(outputs, labels, reduction="none", label_smoothing=self.label_smoothing)
+            value = (each * self.example_weights(inputs, labels).to(each)).mean()
         else:
             weights = None
             if self.class_weights is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -53,6 +53,7 @@ def evaluate(
         for network in networks.values():
             stack.enter_context(evaluating(network))
         stack.enter_context(autocast or contextlib.nullcontext())
+        task.begin_evaluation(networks, _training_batches(data, dtype))
         for index in _share(min(len(batches), limit or len(batches)), carries, group):
             if stop is not None and stop():
                 break
@@ -64,6 +65,12 @@ def evaluate(
         for metric in metrics.values():
             metric.state = group.sum(metric.state)
     return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def _training_batches(data: DataModule, dtype: torch.dtype | None) -> Iterator[Any]:
+    """The training batches in sequence; nothing is read before the first is asked for."""
+    for batch in data.batches("train", order="sequential"):  # type: ignore[attr-defined]
+        yield converted(batch, dtype)
 
 
 def _share(count: int, carries: bool, group: Group | None) -> range:

@@ -67,6 +67,7 @@ class MinibatchTrainer(Trainer):
         limit_train_batches: Count | None,
         limit_eval_batches: Count | None,
         overfit_batches: Natural,
+        signals: bool,
     ):
         self.max_epochs = max_epochs
         self.max_steps = max_steps
@@ -88,6 +89,9 @@ class MinibatchTrainer(Trainer):
         self.limit_train_batches = limit_train_batches
         self.limit_eval_batches = limit_eval_batches
         self.overfit_batches = overfit_batches
+        self.signals = signals
+        if signals and sync_batch_norm:
+            raise ConfigError("trainer.signals=true looks at one process; use it without trainer.sync_batch_norm")
 
     def fit(self, run: RunContext) -> str:
         """Train until the budget is used or a metric stops improving. Returns why it ended, in words.
@@ -137,6 +141,8 @@ class MinibatchTrainer(Trainer):
         self.started = logged_at - self.loop.seconds
         self.counted = 0  # samples or tokens since ``logged_at``
         if run.resume_state is None:
+            if self.signals:
+                run.show_signals(0)
             self._save("last")
 
         while True:
@@ -242,12 +248,11 @@ class MinibatchTrainer(Trainer):
 
     def _build_stepper(self, total: int, per_epoch: int) -> Stepper:
         run = self.run
-        networks = {name: run.model if name == "model" else run.model.get_submodule(name) for name in run.task.trains}
         return Stepper(
             run.model,
             run.task,
-            {name: run.build_optimizer(network) for name, network in networks.items()},
-            {name: run.build_scheduler(total, per_epoch) for name in networks},
+            {name: run.build_optimizer(name) for name in run.task.trains},
+            {name: run.build_scheduler(total, per_epoch) for name in run.task.trains},
             run.device,
             precision=self.precision,
             compile=self.compile,
@@ -362,6 +367,8 @@ class MinibatchTrainer(Trainer):
         values = scalars(measured)
         run.log(step, {f"{split}/{name}": value for name, value in values.items()})
         run.show(step, split, measured, networks)
+        if self.signals:
+            run.show_signals(step)
         run.progress.evaluated(step, split, values, metric)
 
         # Listen: the schedule may, the best checkpoint and early stopping do.

@@ -8,6 +8,7 @@ from dlcli.layers.activations import ACTIVATIONS, activation
 from dlcli.registry import MODELS
 
 FORMULAS = {
+    "identity": lambda x: x,
     "relu": lambda x: max(x, 0.0),
     "relu_straight_through": lambda x: max(x, 0.0),
     "tanh": math.tanh,

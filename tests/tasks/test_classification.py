@@ -14,7 +14,15 @@ from dlcli.functional.pictures import GREEN, RED
 from dlcli.spec import DataSpec
 from dlcli.tasks.classification import LOSSES, Classification, both_terms, squared_error
 
-DEFAULTS: dict[str, Any] = {"loss": "cross_entropy", "label_smoothing": 0.0, "class_weights": None, "top_k": 2}
+DEFAULTS: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "label_smoothing": 0.0,
+    "class_weights": None,
+    "shift_correction": None,
+    "shift_split": "test",
+    "max_weight": 10.0,
+    "top_k": 2,
+}
 OUTPUTS = [[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-2.0, 3.0, 1.0], [0.0, 4.0, -1.0]]
 LABELS = [0, 2, 1, 0]
 
