@@ -19,7 +19,7 @@ from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
-from dlcli.functional.pictures import heatmap
+from dlcli.functional.pictures import save_png
 from dlcli.functional.plots import signal_sizes
 from dlcli.functional.signals import signals
 from dlcli.hydra_composition import Composed
@@ -38,7 +38,7 @@ from dlcli.tasks.base import Networks, Task
 from dlcli.tensorboard_projector import Embedding
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
-from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.evaluation import converted, evaluate, pictures, scalars
 from dlcli.trainers.step import networks_of
 
 BOOKKEEPING = {
@@ -241,9 +241,8 @@ class Run:
                 self.tracker.embedding(f"{split}/{tag}", value)
             else:
                 self.tracker.image(step, f"{split}/{tag}", value)
-        for name, value in measured.items():
-            if isinstance(value, Tensor) and value.ndim == 2:
-                self.tracker.image(step, f"{split}/{name}", heatmap(value))
+        for name, picture in pictures(dict(measured)).items():
+            self.tracker.image(step, f"{split}/{name}", picture)
 
     def note(self, step: int, tag: str, text: str) -> None:
         self.tracker.text(step, tag, text)
@@ -372,6 +371,8 @@ class Run:
                     group=self.group,
                 )
                 metrics[split] = scalars(measured)
+                if self.main:
+                    self._show_pictures(loop.step, split, pictures(measured))
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
         self.tracker.hparams(flatten(self.config), flat)
@@ -380,6 +381,16 @@ class Run:
             if split != "train":
                 values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())
                 self.say(f"{split:<6} {values}")
+
+    def _show_pictures(self, step: int, split: str, shown: Mapping[str, Tensor]) -> None:
+        """Pictures of the final weights, in TensorBoard and as files; a full disk costs no run."""
+        assert self.directory is not None
+        for name, picture in shown.items():
+            self.tracker.image(step, f"{split}/{name}", picture)
+            try:
+                save_png(picture, self.directory / f"{split}_{name}.png")
+            except ConfigError as error:
+                self.say(str(error))
 
     def _write_summary(self, **changes: Any) -> None:
         """Rewrite ``summary.json`` from what is known now."""

@@ -18,6 +18,7 @@ from dlcli.config import change_group_values, fill_missing
 from dlcli.data.base import DataModule
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
+from dlcli.functional.pictures import save_png
 from dlcli.functional.target_scale import TargetScale
 from dlcli.judging_classifier import judging_classifier
 from dlcli.registry import DATA, TASKS
@@ -26,7 +27,7 @@ from dlcli.run_records import read_json
 from dlcli.saved_model import load_state, restored_model, spec_from
 from dlcli.scratch import layers_of
 from dlcli.tasks.base import Task
-from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.evaluation import converted, evaluate, pictures, scalars
 
 
 class SavedRun:
@@ -131,8 +132,12 @@ class SavedRun:
         self.task.true_parameters = data.true_parameters
         return data
 
-    def evaluate(self, split: str) -> dict[str, float]:
+    def evaluate(self, split: str, pictures_to: Path | None = None) -> dict[str, float]:
         """Scalar metrics of the weights over a split.
+
+        Args:
+            split: train, val or test.
+            pictures_to: a folder for those that are pictures, such as the confusion matrix; None to leave them out.
 
         Raises:
             ConfigError: the data have no such split.
@@ -150,6 +155,9 @@ class SavedRun:
                 autocast=runtime.autocast(precision, self.device),
                 dtype=runtime.input_dtype(precision),
             )
+        if pictures_to is not None:
+            for name, picture in pictures(measured).items():
+                save_png(picture, pictures_to / f"{split}_{name}.png")
         return scalars(measured)
 
     def sample(self, values: Mapping[str, Any]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dlcli.data.base import TensorData
+from dlcli.data.base import PredictionInputs, TensorData
 from dlcli.data.vocabulary import WORD, Vocabulary
 from dlcli.errors import ConfigError, DataError
 from dlcli.spec import DataSpec
@@ -43,7 +43,6 @@ class WordSets(TensorData):
     """Labelled texts: per split, words (N, W) int32 and labels (N,) int64."""
 
     provides: ClassVar[tuple[str, ...]] = ("vocab_size", "num_outputs", "num_classes")
-    identity: ClassVar[str] = "line"
 
     def __init__(
         self,
@@ -79,26 +78,38 @@ class WordSets(TensorData):
         return WordSetBatch(words.long(), labels)
 
     @staticmethod
-    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterator[tuple[list[str], WordSetBatch]]:
-        """The lines of a text file, each a text of its own; blank ones are left out.
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> WordSetLines:
+        return WordSetLines(path, preprocessing)
 
+
+class WordSetLines(PredictionInputs):
+    """Iterates over (line numbers from 1, WordSetBatch) for the lines of a text file, each a text of its own.
+
+    Blank lines are left out.
+    """
+
+    identity = "line"
+
+    def __init__(self, path: Path, preprocessing: Mapping[str, Any]):
+        """
         Raises:
             DataError: the file cannot be read. ConfigError: the run has no vocabulary.
         """
         if preprocessing["vocabulary"] is None:
             raise ConfigError("the run has no vocabulary to read a text with")
-        vocabulary = Vocabulary.from_json(preprocessing["vocabulary"])
+        self.vocabulary = Vocabulary.from_json(preprocessing["vocabulary"])
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 ({error.reason}); save it as UTF-8") from None
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); give --input one text file") from None
-        texts = [(str(number), words_of(line)) for number, line in enumerate(lines, start=1) if line.strip()]
-        return (
-            ([number for number, _ in part], WordSetBatch(padded([words for _, words in part], vocabulary).long()))
-            for part in (texts[start : start + PREDICTED] for start in range(0, len(texts), PREDICTED))
-        )
+        self.texts = [(str(number), words_of(line)) for number, line in enumerate(lines, start=1) if line.strip()]
+
+    def __iter__(self) -> Iterator[tuple[list[str], WordSetBatch]]:
+        for start in range(0, len(self.texts), PREDICTED):
+            numbers, texts = zip(*self.texts[start : start + PREDICTED], strict=True)
+            yield list(numbers), WordSetBatch(padded(texts, self.vocabulary).long())
 
 
 def words_of(text: str) -> tuple[str, ...]:
