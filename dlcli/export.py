@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dlcli import __version__
 from dlcli.errors import ConfigError, DlcliError
-from dlcli.run import build_model
+from dlcli.saved_model import build_model
 from dlcli.saved_run import SavedRun
 from dlcli.trainers.evaluation import converted
 

@@ -58,6 +58,8 @@ OWN: dict[str, Example] = {
     "alexnet": images(67),
     "nin": images(67),
     "torchvision": images(32, channels=3),
+    "gan_mlp": (DataSpec(input_shape=(2,)), lambda: torch.randn(BATCH, 2), (BATCH,)),
+    "dcgan": (DataSpec(input_shape=(1, 16, 16)), lambda: torch.randn(BATCH, 100), (BATCH,)),
     "point": (DataSpec(input_shape=(2,)), lambda: torch.zeros(BATCH, 2), (BATCH, 2)),
     "cross_correlation": (*images(8)[:2], (BATCH, 8 * 7)),
     "simclr": (*images(28)[:2], (BATCH, 64)),

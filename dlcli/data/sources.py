@@ -275,6 +275,7 @@ SOURCES: dict[str, Dataset] = {
     ),
     "edges": Dataset("one picture of a vertical bar and its edges", "", "none needed"),
     "rows": Dataset("a few rows that stand in the configuration", "", "none needed"),
+    "gaussian_2d": Dataset("points in the plane from a normal distribution, generated", "", "none needed"),
     "sines": Dataset("a sum of sines of one number plus noise, generated", "", "none needed"),
     "polynomial": Dataset("a cubic function of one number plus noise, generated", "", "none needed"),
     "frozen_lake": Dataset("no data: a simulator, Gymnasium's FrozenLake", "https://gymnasium.farama.org", "MIT"),

@@ -79,12 +79,14 @@ class WordSets(TensorData):
 
     @staticmethod
     def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> WordSetLines:
-        """The lines of a text file, each a text of its own."""
         return WordSetLines(path, preprocessing)
 
 
 class WordSetLines(PredictionInputs):
-    """Iterates over (line numbers from 1, WordSetBatch without labels) for the lines that are not blank."""
+    """Iterates over (line numbers from 1, WordSetBatch) for the lines of a text file, each a text of its own.
+
+    Blank lines are left out.
+    """
 
     identity = "line"
 

@@ -74,8 +74,8 @@ class Task:
             the model, so that several processes may add up gradients while they are computed.
 
     A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
-    are in its YAML under ``sample``; by ``samples`` it yields pieces of text as they come, or one picture, (3, H, W)
-    uint8. A task that can predict has
+    are in its YAML under ``sample``; by ``samples`` it yields pieces of text as they come, or pictures, (3, H, W)
+    uint8, each for a file. A task that can predict has
     ``predict(model, batch)``, and ``rows_of(predicted)`` if predictions of several models can be averaged.
     """
 
@@ -94,6 +94,7 @@ class Task:
     class_counts: Sequence[int] | None = None  # training examples of each class
     target_scale: TargetScale | None = None  # how the data have changed the targets; set once
     true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once
+    classifier: nn.Module | None = None  # of the run that the option ``classifier`` names; set before it is measured
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""
@@ -135,6 +136,13 @@ class Task:
             ConfigError: the task predicts nothing.
         """
         raise ConfigError("this task predicts nothing; try 'dlcli eval' or 'dlcli sample'")
+
+    def check(self, model: nn.Module, data: DataModule) -> None:
+        """Called when all parts are built, before a folder is made. By default nothing is refused.
+
+        Raises:
+            ConfigError: this model, or these data, do not fit the task.
+        """
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """What to look at in TensorBoard after an evaluation, by tag.

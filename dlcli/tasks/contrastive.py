@@ -16,12 +16,11 @@ from torch.nn import functional as F
 from dlcli.errors import ConfigError
 from dlcli.functional.contrastive import nt_xent, pair_masks, pairwise_margin, triplet_semi_hard
 from dlcli.functional.inference import uncompiled
-from dlcli.functional.pictures import PREVIEW_IMAGES, grid
+from dlcli.functional.pictures import PREVIEW_IMAGES, drawable, grid
 from dlcli.hyperparameters import PositiveFloat
 from dlcli.registry import TASKS
 from dlcli.tasks.base import Loss, Networks
 from dlcli.tasks.outputs import check_shape
-from dlcli.tasks.reconstruction import drawable
 from dlcli.tasks.representation import RepresentationLearning
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import grid, thumbnails
+from dlcli.functional.pictures import drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
 from dlcli.hyperparameters import Count, Natural, PositiveFloat
 from dlcli.metrics.base import Mean, Metric
@@ -114,11 +114,6 @@ class Reconstruction(Task):
             if drawn is not None:
                 shown["tsne"] = drawn
         return shown
-
-
-def drawable(inputs: Tensor) -> bool:
-    """Whether these are images (N, 1 or 3, H, W)."""
-    return inputs.ndim == 4 and inputs.shape[1] in (1, 3)
 
 
 def names_of(batch: Any, label_names: Sequence[str] | None) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dlcli.data.base import DataModule
 from dlcli.distributed import Group
 from dlcli.functional.inference import evaluating
+from dlcli.functional.pictures import heatmap
 from dlcli.tasks.base import Networks, Task
 
 
@@ -89,6 +90,13 @@ def converted(batch: Any, dtype: torch.dtype | None) -> Any:
     tensors = batch._asdict()
     floats = {k: v.to(dtype) for k, v in tensors.items() if isinstance(v, Tensor) and v.is_floating_point()}
     return batch._replace(**floats)
+
+
+def pictures(metrics: dict[str, float | Tensor]) -> dict[str, Tensor]:
+    """What is measured and no number, as pictures (3, H, W) uint8: matrices as colours, pictures as they are."""
+    tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel()}
+    matrices = {name: heatmap(value) for name, value in tensors.items() if value.ndim == 2}
+    return {**matrices, **{name: value for name, value in tensors.items() if value.ndim == 3}}
 
 
 def scalars(metrics: dict[str, float | Tensor]) -> dict[str, float]:

@@ -89,7 +89,7 @@ def train_client(
     stepper = Stepper(
         run.model,
         Proximal(run.task, run.model, proximal) if proximal else run.task,
-        {name: run.build_optimizer(network) for name, network in networks.items()},
+        {name: run.build_optimizer(name) for name in networks},
         dict.fromkeys(networks, Held(rate_factor)),
         run.device,
         precision=precision,

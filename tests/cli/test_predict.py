@@ -277,3 +277,19 @@ def test_a_submission_has_the_rows_names_and_the_target_alone(tmp_path, dlcli):
     code, _, said = dlcli("predict", str(run.directory), "--input", str(tmp_path / "nameless.csv"), "--output", "o.csv")
     assert code == 3
     assert "lacks the column house, which names the rows" in said
+
+
+def test_eval_draws_what_is_no_number(tmp_path, dlcli):
+    options = ["data=digits", "model=linear", "trainer.max_epochs=null", "trainer.max_steps=3"]
+    run = train([*options, f"run_dir={tmp_path / 'runs'}"])
+    names = {"confusion_matrix.png", "most_confident_mistakes.png"}
+    assert {f"test_{name}" for name in names} <= {file.name for file in run.directory.iterdir()}
+    drawn = tmp_path / "drawn"
+    code, _, _ = dlcli("eval", str(run.directory), "--split", "val", "--pictures", str(drawn))
+    assert code == 0
+    assert {file.name for file in drawn.iterdir()} == {f"val_{name}" for name in names}
+    (tmp_path / "file").touch()
+    code, _, said = dlcli("eval", str(run.directory), "--pictures", str(tmp_path / "file" / "x"))
+    assert code == 2
+    assert "--pictures" in said
+    assert "no folder can be made there (Not a directory)" in said
