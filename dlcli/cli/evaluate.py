@@ -55,5 +55,6 @@ def evaluate(
         return
     source = "" if saved.data.source != "stand-in" else "  (stand-in text, not the real one)"
     print(f"{directory.name}  {saved.which} weights (step {saved.step:,})  {split} of {saved.choices['data']}{source}")
+    width = max(20, *map(len, metrics))
     for name, value in metrics.items():
-        print(f"  {name:<20} {value:>12.4f}")
+        print(f"  {name:<{width}} {value:>12.4f}")

@@ -173,6 +173,10 @@ class AdversarialTask(Task):
         for name in self.metric_directions:
             metrics[name].update(*features)
 
+    def exported(self, model: Any, batch: Any) -> tuple[nn.Module, Tensor]:
+        """The generator, and noise."""
+        return model.generator, noise_for(model, len(batch[0]), self.preview_seed)
+
     @torch.no_grad()
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """ "samples": what the generator makes of the same noise each time; points beside some of the data's."""

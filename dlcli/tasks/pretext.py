@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.data.base import DataModule
 from dlcli.errors import ConfigError
 from dlcli.functional import pretexts
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
@@ -22,7 +23,7 @@ from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks
 from dlcli.tasks.outputs import check_shape
-from dlcli.tasks.representation import RepresentationLearning
+from dlcli.tasks.representation import RepresentationLearning, same_draws
 
 TELLING = {"rotation": pretexts.ROTATIONS, "shuffled_patches": len(pretexts.PATCH_ORDERS)}
 """The kinds that tell one of so many classes; the others rebuild a picture."""
@@ -63,6 +64,7 @@ class Pretext(RepresentationLearning):
         self.noise = noise
         self.mask_share = mask_share
         self.patch_size = patch_size
+        self.shape: tuple[int, ...] = ()
 
     def bind(self, spec: DataSpec, vocabulary: Any, label_names: Any) -> None:
         """
@@ -70,7 +72,7 @@ class Pretext(RepresentationLearning):
             ConfigError: the kind cannot be done to these pictures.
         """
         super().bind(spec, vocabulary, label_names)
-        shape = spec.input_shape or ()
+        self.shape = shape = spec.input_shape or ()
         if len(shape) != 3:
             raise ConfigError(f"task 'pretext' needs images (channels, height, width), not inputs of shape {shape}")
         channels, height, width = shape
@@ -88,6 +90,21 @@ class Pretext(RepresentationLearning):
                 f"patches; {size}"
             )
 
+    @torch.no_grad()
+    def check(self, model: nn.Module, data: DataModule) -> None:
+        weight = next(model.parameters())
+        images = torch.zeros(2, *self.shape, dtype=weight.dtype, device=weight.device)
+        with evaluating(model):
+            self._check_outputs(model(images), images)
+
+    def _check_outputs(self, outputs: Any, images: Tensor) -> None:
+        if self.kind not in TELLING:
+            axes = f"pictures, for kind {self.kind}: use model=pooled_autoencoder"
+            return check_shape(outputs, tuple(images.shape), "pretext", axes)
+        classes = TELLING[self.kind]
+        axes = f"scores of {classes} classes, for kind {self.kind}: use model=simclr model.embedding_size={classes}"
+        return check_shape(outputs, (len(images), classes), "pretext", axes)
+
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         yield Loss(self.loss_of(networks, batch))
 
@@ -95,18 +112,9 @@ class Pretext(RepresentationLearning):
         images = batch.views[:, 0] if self.paired else batch[0]
         inputs, targets, mask = self._posed(images)
         outputs = networks["model"](inputs)
+        self._check_outputs(outputs, images)
         if self.kind in TELLING:
-            classes = TELLING[self.kind]
-            shape = getattr(outputs, "shape", None)
-            if shape != (len(inputs), classes):
-                raise ConfigError(
-                    f"task.kind={self.kind} tells {classes} classes and the model returns {tuple(shape or ())}: use "
-                    f"model=simclr model.embedding_size={classes}"
-                )
             return F.cross_entropy(at_least_float32(outputs), targets)
-        check_shape(
-            outputs, tuple(images.shape), "pretext", f"pictures, for kind {self.kind}: use model=pooled_autoencoder"
-        )
         errors = (at_least_float32(outputs) - targets).square()
         return errors.mean() if mask is None else (errors * mask).sum() / (mask.sum() * images.shape[1])
 
@@ -130,10 +138,9 @@ class Pretext(RepresentationLearning):
         shown = super().preview(networks, batch)
         images = batch[0][:PREVIEW_IMAGES]
         if drawable(images):
-            torch.manual_seed(0)  # the caller keeps the run's own random state
             model = uncompiled(networks["model"])
-            inputs = self._posed(images)[0]
-            with evaluating(model):
+            with same_draws(images.device), evaluating(model):
+                inputs = self._posed(images)[0]
                 made = [] if self.kind in TELLING else [model(inputs).to(inputs)]
             shown["pretext"] = grid(torch.cat([images, inputs, *made], 3))
         return shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -103,8 +104,7 @@ class RepresentationLearning(Task):
 
     def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
         images, labels = batch[:2]
-        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
-            torch.manual_seed(0)  # every evaluation draws the same
+        with same_draws(images.device):
             metrics["loss"].update(self.loss_of(networks, batch), len(images))  # type: ignore[arg-type]
         for prefix, (source, probe) in self.probes.items():
             values = source(images)
@@ -159,6 +159,14 @@ class RepresentationLearning(Task):
         }
         drawn = scatter(in_the_plane(values), labels) if self.tsne and len(values) > 1 else None
         return shown if drawn is None else {**shown, "tsne": drawn}
+
+
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Random numbers that are the same each time; afterwards torch's global generators are as they were."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield
 
 
 def features(model: Any) -> Features:

@@ -114,6 +114,14 @@ def test_rebuilding_costs_the_mean_squared_error_of_the_clean_picture(kind: str)
     torch.testing.assert_close(loss, images.square().mean())
 
 
+def test_measuring_and_showing_draw_no_number_of_the_training(tmp_path: Path) -> None:
+    options = [*SMALL, "task=pretext", "task.kind=denoising", "model=pooled_autoencoder", "task.probe_per_class=20"]
+    first = train([*options, f"run_dir={tmp_path}", "trainer.eval_every=1"])
+    second = train([*options, f"run_dir={tmp_path}", "trainer.eval_every=null"])
+    weights = [load_run(run.directory, checkpoint="last").model.state_dict() for run in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_only_hidden_patches_count() -> None:
     images = torch.ones(2, 1, 8, 8) * torch.tensor([1.0, 3.0]).view(2, 1, 1, 1)
     loss = pretext("masked_patches").loss_of({"model": nn.Identity()}, ImageBatch(images, torch.zeros(2)))
@@ -142,10 +150,10 @@ def test_trained_features_are_measured_beside_untrained_ones_and_pixels(tmp_path
     assert all(torch.equal(value, saved.model.state_dict()[name]) for name, value in kept.items())
 
 
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
-    options = [*SMALL, "task=contrastive", "model=momentum_contrast", CHANGES, "trainer.eval_every=null"]
-    whole = train([*options, f"run_dir={tmp_path / 'whole'}"])
-    half = train([*options, f"run_dir={tmp_path / 'half'}", "trainer.max_steps=2"])
+def test_a_resumed_run_is_the_uninterrupted_one_however_often_it_is_measured(tmp_path: Path) -> None:
+    options = [*SMALL, "task=contrastive", "model=momentum_contrast", CHANGES, "task.probe_per_class=20"]
+    whole = train([*options, f"run_dir={tmp_path / 'whole'}", "trainer.eval_every=null"])
+    half = train([*options, f"run_dir={tmp_path / 'half'}", "trainer.eval_every=1", "trainer.max_steps=2"])
     resume_run(Path(half.directory), ["trainer.max_steps=4"], config_dirs=[], plugins=[], quiet=True).train()
     first, second = (load_run(r.directory, checkpoint="last").model.state_dict() for r in (whole, half))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -196,9 +204,17 @@ def test_pictures_that_a_pretext_cannot_take(kind: str, shape: tuple[int, ...], 
         pretext(kind).bind(DataSpec(input_shape=shape, num_classes=2), None, None)
 
 
+def test_a_model_with_other_outputs_is_refused_before_there_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="for kind shuffled_patches: use model=simclr model.embedding_size=24"):
+        train([*SMALL, "task=pretext", "task.kind=shuffled_patches", "model=simclr", f"run_dir={tmp_path / 'runs'}"])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_model_with_other_outputs_is_told_what_to_be() -> None:
     batch = ImageBatch(torch.zeros(2, 1, 8, 8), torch.zeros(2))
-    with pytest.raises(ConfigError, match=r"tells 4 classes and the model returns \(2, 64\): use model=simclr"):
+    with pytest.raises(
+        ConfigError, match=r"returns outputs of shape \(2, 64\).*: use model=simclr model.embedding_size=4"
+    ):
         pretext("rotation").loss_of({"model": Flat()}, batch)
     with pytest.raises(ConfigError, match="for kind denoising: use model=pooled_autoencoder"):
         pretext("denoising").loss_of({"model": Flat()}, batch)
