@@ -57,12 +57,15 @@ def check(
         problems += _fit_problems(config, choices, directories, trainer)
         if trainer is not None:
             problems += _partner_problems(config, choices, directories)
+        problems += _batch_problems(config, choices)
     if "trainer" in groups and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
         problems += _cadence_problems(config)
     if "trainer" in groups and "trainer" not in broken and config.get("layers") == "scratch":
         problems += _scratch_problems(config["trainer"])
+    if "data" in groups and "data" not in broken:
+        problems += _fold_problems(config["data"])
     return problems
 
 
@@ -198,23 +201,41 @@ def _partner_problems(
                     f"{group} '{choices.get(group) or name}' does not go with {other} '{config[other]['name']}': "
                     f"add {other}={names[0]}"
                 )
-    trainer, model = config["trainer"]["name"], config["model"]["name"]
-    lacking = [method for method in _model_methods(trainer) if not MODELS.has_method(model, method)]
-    if lacking and not problems:
-        able = [
-            entry.name
-            for entry in catalogue.entries("model", directories).values()
-            if all(MODELS.has_method(entry.content()["name"], method) for method in _model_methods(trainer))
-        ]
-        problems.append(
-            f"trainer '{trainer}' needs a model with {lacking[0]}(), which model "
-            f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
-        )
+    model = config["model"]["name"]
+    for registry in (TRAINERS, TASKS):
+        name = config[registry.group]["name"]
+        methods = tuple(registry.constant(name, "model_methods", ()))
+        lacking = [method for method in methods if not MODELS.has_method(model, method)]
+        if lacking and not problems:
+            able = [
+                entry.name
+                for entry in catalogue.entries("model", directories).values()
+                if all(MODELS.has_method(entry.content()["name"], method) for method in methods)
+            ]
+            problems.append(
+                f"{registry.group} '{name}' needs a model with {lacking[0]}(), which model "
+                f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
+            )
     return problems
 
 
-def _model_methods(trainer: str) -> tuple[str, ...]:
-    return tuple(TRAINERS.constant(trainer, "model_methods", ()))
+def _batch_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
+    """A task that compares examples of a batch, or random changes of them, and data that hold too few."""
+    task, data = config["task"]["name"], config["data"]
+    problems = []
+    if TASKS.constant(task, "views", "none") == "needed" and not data.get("augmentation"):
+        label = choices.get("data") or data["name"]
+        remedy = f"data '{label}' have none: use data of images"
+        if "augmentation" in data:
+            remedy = "set data.augmentation, such as {resized_crop:[0.3,1.0,0.75,1.33],horizontal_flip:0.5}"
+        problems.append(f"task '{task}' compares two random changes of each picture; {remedy}")
+    smallest = TASKS.constant(task, "smallest_batch", 1)
+    if data.get("batch_size", smallest) < smallest:
+        problems.append(
+            f"data.batch_size={data['batch_size']}: task '{task}' compares the examples of a batch with each other; "
+            f"use at least {smallest}"
+        )
+    return problems
 
 
 def unused_groups(config: Mapping[str, Any]) -> set[str]:
@@ -269,12 +290,22 @@ def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
 def _scratch_problems(trainer: Mapping[str, Any]) -> list[str]:
     """What the hand-written layers cannot do."""
     problems = []
+    if TRAINERS.constant(trainer["name"], "model_methods", ()):  # the model learns by a method of its own
+        problems.append(f"layers=scratch: trainer '{trainer['name']}' computes no gradient of layers; use layers=torch")
     if trainer.get("precision") in ("bf16", "fp16"):
         precision = trainer["precision"]
         problems.append(f"trainer.precision={precision}: layers=scratch computes in fp32 or fp64; use one of them")
     if trainer.get("compile"):
         problems.append("trainer.compile=true: layers=scratch is not compiled; use trainer.compile=false")
     return problems
+
+
+def _fold_problems(data: Mapping[str, Any]) -> list[str]:
+    """A part of a cross-validation that does not exist, which a sweep over the folds should know before it starts."""
+    fold, folds = data.get("fold") or 0, data.get("folds")
+    if folds is None:
+        return [f"data.fold={fold}: say with data.folds how many parts there are"] if fold else []
+    return [f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}"] if fold >= folds else []
 
 
 def _monitor_problems(config: Mapping[str, Any]) -> list[str]:

@@ -68,6 +68,9 @@ class PathText:
     """Marks text that is the path of a file or folder."""
 
 
+PUBLISHED = "published:"
+"""Begins a path of a data set in place of people's own: ``published:NAME`` for its folder, or with ``/FILE``."""
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 
 Count = Annotated[int, Ge(1)]
@@ -167,7 +170,9 @@ def keys_of(annotation: Any) -> dict[str, Any] | None:
 
 
 def is_path(value: Any, annotation: Any) -> bool:
-    """Whether a value that fits the annotation is the path of a file or folder."""
+    """Whether a value that fits the annotation is the path of a file or folder on this machine."""
+    if isinstance(value, str) and value.startswith(PUBLISHED):
+        return False
     members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
     fitting = next((member for member in members if accepts(value, member)), None)
     return any(isinstance(mark, PathText) for mark in typing.get_args(fitting)[1:])

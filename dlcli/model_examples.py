@@ -48,13 +48,22 @@ EXAMPLES: dict[frozenset[str], Example] = {
     frozenset({"input_shape"}): reconstructed(),
     frozenset({"vocab_size"}): TOKENS,
     frozenset({"vocab_size", "sequence_length"}): TOKENS,
+    frozenset({"vocab_size", "num_outputs"}): (
+        DataSpec(vocab_size=VOCABULARY, num_outputs=2, num_classes=2),
+        lambda: torch.randint(VOCABULARY, (BATCH, LENGTH)),
+        (BATCH, 2),
+    ),
 }
 OWN: dict[str, Example] = {
     "alexnet": images(67),
     "nin": images(67),
     "torchvision": images(32, channels=3),
+    "gan_mlp": (DataSpec(input_shape=(2,)), lambda: torch.randn(BATCH, 2), (BATCH,)),
+    "dcgan": (DataSpec(input_shape=(1, 16, 16)), lambda: torch.randn(BATCH, 100), (BATCH,)),
     "point": (DataSpec(input_shape=(2,)), lambda: torch.zeros(BATCH, 2), (BATCH, 2)),
     "cross_correlation": (*images(8)[:2], (BATCH, 8 * 7)),
+    "simclr": (*images(28)[:2], (BATCH, 64)),
+    "momentum_contrast": (*images(28)[:2], (BATCH, 64)),
 }
 """Of models that do not take the usual inputs, or give other outputs."""
 

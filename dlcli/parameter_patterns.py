@@ -58,7 +58,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
         raise ConfigError(f"freeze={list(patterns)}: leaves nothing to learn; freeze fewer parameters")
 
 
-def rate_factors(names: Sequence[str], factors: Mapping[str, float]) -> list[float]:
+def rate_factors(names: Sequence[str], factors: Mapping[str, float]) -> dict[str, float]:
     """What each parameter's learning rate is multiplied by: the factor of the last pattern that its name fits, or 1.
 
     Raises:
@@ -67,7 +67,7 @@ def rate_factors(names: Sequence[str], factors: Mapping[str, float]) -> list[flo
     chosen = dict.fromkeys(names, 1.0)
     for pattern, factor in factors.items():
         chosen.update(dict.fromkeys(fitting(pattern, names, "lr_factors"), factor))
-    return list(chosen.values())
+    return chosen
 
 
 def fitting(pattern: str, names: Iterable[str], option: str) -> list[str]:

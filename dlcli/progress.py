@@ -57,10 +57,10 @@ class Progress:
 
     def report(self, step: int, epoch: int, values: Mapping[str, float], rate: float | None) -> None:
         """Values were logged, in epoch ``epoch`` (counted from 1)."""
-        loss = values.get("train/loss")
         parts = [f"epoch {epoch}"]
-        if loss is not None:
-            parts.append(f"loss {loss:.4f}")
+        for name, value in values.items():
+            if name == "train/loss" or name.endswith("_loss"):
+                parts.append(f"{name.removeprefix('train/').replace('_', ' ')} {value:.4f}")
         if self._metric:
             parts.append(self._metric)
         if rate is not None:

@@ -19,24 +19,26 @@ from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.functional.inference import evaluating
-from dlcli.functional.pictures import heatmap
+from dlcli.functional.pictures import save_png
 from dlcli.functional.plots import signal_sizes
 from dlcli.functional.signals import signals
 from dlcli.hydra_composition import Composed
 from dlcli.hyperparameters import is_path
 from dlcli.interruption import Interruption
+from dlcli.judging_classifier import judging_classifier
 from dlcli.optimizers.base import Optimizer
 from dlcli.parameter_patterns import begin_by_rules, freeze, rate_factors
 from dlcli.progress import Progress
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS
 from dlcli.run_records import write_json
+from dlcli.saved_model import build_model
 from dlcli.schedulers.base import Schedule
 from dlcli.scratch import layers_of
 from dlcli.tasks.base import Networks, Task
 from dlcli.tensorboard_projector import Embedding
 from dlcli.tracking import Tracker
 from dlcli.trainers.base import Trainer
-from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.evaluation import converted, evaluate, pictures, scalars
 from dlcli.trainers.step import networks_of
 
 BOOKKEEPING = {
@@ -44,6 +46,7 @@ BOOKKEEPING = {
         "run_dir",
         "init_from",
         "layers",
+        "task.classifier",
         "task.sample",
         "task.plots",
         "task.tsne",
@@ -105,10 +108,15 @@ class Run:
         begin_by_rules(self.model, self.config["init"])
         freeze(self.model, self.config["freeze"])
         self.task: Task = TASKS.build(self.config["task"], spec=self.data.spec, label=self.data_label)
+        self.task.seed = self.seed
+        self.task.paired = self.data.paired = self.data.augmenting and self.task.views != "none"
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.true_parameters = self.data.true_parameters
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
+        refuse_unmeasured(trainer.get("monitor"), self.task, self.data_label)
         self.notes = (*self.data.notes, *self.task.prepare(self.data))
+        if self.config["task"].get("classifier") is not None:
+            self.config["task"]["classifier"], self.task.classifier = self._classifier()
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
@@ -122,10 +130,11 @@ class Run:
         self.trainer: Trainer = TRAINERS.build(trainer)
         # What cannot be built is found now, before a folder is made.
         if "optimizer" in self.trainer.uses:
-            self.build_optimizer(self.model)
+            self.build_optimizer("model")
         if "scheduler" in self.trainer.uses:
             self.build_scheduler(1000, 100)
         self.trainer.check(self)
+        self.task.check(self.model, self.data)
         # Of training, whatever building has drawn; each process of a group draws its own.
         runtime.seed_everything(derived_seed(self.seed, 0 if group is None else group.rank))
         self.progress = Progress(quiet=quiet or not self.main, unit=self.data.unit)
@@ -150,6 +159,12 @@ class Run:
             )
         if sync_batch_norm:
             synchronise_batch_norm(self.model)
+
+    def _classifier(self) -> tuple[str, nn.Module]:
+        """The run of the classifier that the task is measured by, as a path, and its network."""
+        text, run_dir = self.config["task"]["classifier"], Path(self.config["run_dir"])
+        directory, network = judging_classifier(text, run_dir, self.config["data"], self.data.spec, self.device)
+        return str(directory), network
 
     # ------------------------------------------------------------------ facts
 
@@ -185,9 +200,14 @@ class Run:
 
     # ------------------------------------------------------------------ what trainers use
 
-    def build_optimizer(self, network: nn.Module) -> Optimizer:
-        optimizer: Optimizer = OPTIMIZERS.build(self.config["optimizer"], network.named_parameters())
-        optimizer.rate_factors = rate_factors(optimizer.names, self.config["lr_factors"])
+    def build_optimizer(self, network: str) -> Optimizer:
+        prefix = "" if network == "model" else f"{network}."
+        named = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+        factors = rate_factors([name for name, _ in named], self.config["lr_factors"])
+        optimizer: Optimizer = OPTIMIZERS.build(
+            self.config["optimizer"], [(name, parameter) for name, parameter in named if name.startswith(prefix)]
+        )
+        optimizer.rate_factors = [factors[name] for name in optimizer.names]
         return optimizer
 
     def build_scheduler(self, total_steps: int, steps_per_epoch: int) -> Schedule:
@@ -222,9 +242,11 @@ class Run:
                 self.tracker.embedding(f"{split}/{tag}", value)
             else:
                 self.tracker.image(step, f"{split}/{tag}", value)
-        for name, value in measured.items():
-            if isinstance(value, Tensor) and value.ndim == 2:
-                self.tracker.image(step, f"{split}/{name}", heatmap(value))
+        for name, picture in pictures(dict(measured)).items():
+            self.tracker.image(step, f"{split}/{name}", picture)
+
+    def note(self, step: int, tag: str, text: str) -> None:
+        self.tracker.text(step, tag, text)
 
     def show_signals(self, step: int) -> None:
         if self.directory is None or not self.main:
@@ -350,6 +372,8 @@ class Run:
                     group=self.group,
                 )
                 metrics[split] = scalars(measured)
+                if self.main:
+                    self._show_pictures(loop.step, split, pictures(measured))
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
         self.tracker.hparams(flatten(self.config), flat)
@@ -358,6 +382,16 @@ class Run:
             if split != "train":
                 values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())
                 self.say(f"{split:<6} {values}")
+
+    def _show_pictures(self, step: int, split: str, shown: Mapping[str, Tensor]) -> None:
+        """Pictures of the final weights, in TensorBoard and as files; a full disk costs no run."""
+        assert self.directory is not None
+        for name, picture in shown.items():
+            self.tracker.image(step, f"{split}/{name}", picture)
+            try:
+                save_png(picture, self.directory / f"{split}_{name}.png")
+            except ConfigError as error:
+                self.say(str(error))
 
     def _write_summary(self, **changes: Any) -> None:
         """Rewrite ``summary.json`` from what is known now."""
@@ -391,6 +425,19 @@ def check_fingerprint(expected: str, data: DataModule, label: str, directory: Pa
         )
 
 
+def refuse_unmeasured(monitor: str | None, task: Task, data: str) -> None:
+    """Refuse to watch a metric that the task has in general, and does not measure on these data.
+
+    Raises:
+        ConfigError: names those that it does.
+    """
+    measured = [name for name in task.metrics() if name in task.metric_directions]
+    if monitor is not None and monitor.partition("/")[2] not in measured:
+        raise ConfigError(
+            f"trainer.monitor={monitor}: not measured on data '{data}'; measured are {', '.join(measured)}"
+        )
+
+
 def make_paths_absolute(config: dict[str, Any]) -> None:
     """Change every option that is a path, so that the run can be opened from another folder."""
     for group in REGISTRIES.keys() & config.keys():  # not every trainer uses all
@@ -398,21 +445,6 @@ def make_paths_absolute(config: dict[str, Any]) -> None:
         for name, annotation in REGISTRIES[group].signature(options["name"]).items():
             if is_path(options.get(name), annotation):
                 options[name] = str(Path(options[name]).expanduser().absolute())
-
-
-def build_model(
-    config: Mapping[str, Any], choices: Mapping[str, str | None], spec: Any, *, saved: bool = False
-) -> nn.Module:
-    """The configured model for data of these sizes; initial weights come from torch's global generator.
-
-    Where ``saved`` weights follow, options that only say where the initial ones come from (the class constant
-    ``initial_only``) are null: their files may be gone.
-    """
-    options = config["model"]
-    if saved:
-        options = {**options, **dict.fromkeys(MODELS.constant(options["name"], "initial_only", ()))}
-    model: nn.Module = MODELS.build(options, spec=spec, label=choices.get("data") or config["data"]["name"])
-    return model
 
 
 def derived_seed(seed: int, rank: int) -> int:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from dlcli import checkpoint, runtime
+from dlcli import runtime
 from dlcli.catalogue import load_yaml
 from dlcli.check import EVALUATED, check
 from dlcli.config import change_group_values, fill_missing
 from dlcli.data.base import DataModule
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
+from dlcli.functional.pictures import save_png
 from dlcli.functional.target_scale import TargetScale
+from dlcli.judging_classifier import judging_classifier
 from dlcli.registry import DATA, TASKS
-from dlcli.run import build_model, check_fingerprint
+from dlcli.run import check_fingerprint
 from dlcli.run_records import read_json
+from dlcli.saved_model import load_state, restored_model, spec_from
 from dlcli.scratch import layers_of
-from dlcli.spec import DataSpec
 from dlcli.tasks.base import Task
-from dlcli.trainers.evaluation import converted, evaluate, scalars
+from dlcli.trainers.evaluation import converted, evaluate, pictures, scalars
 
 
 class SavedRun:
@@ -58,7 +61,6 @@ class SavedRun:
             DataError: a missing or damaged file, or weights of another model.
         """
         self.directory = directory
-        self.which = which  # of the checkpoints, once one is loaded
         self.record = read_json(directory / "spec.json")
         saved = load_yaml(directory / "config.yaml")
         if not isinstance(saved, dict):
@@ -76,14 +78,15 @@ class SavedRun:
             raise ConfigError(problems + self._plugin_hint(problems))
         self.spec = spec_from(self.record["sizes"])
         self.device = runtime.resolve_device(device)
-        state = self._load(which)
+        state, self.which = load_state(directory, which)
         if state.get("fingerprint") != self.record["fingerprint"]:
             raise DataError(
                 f"{which}: the checkpoint of a run on other data than {directory.name}; name one of this run"
             )
         self.step = int(state["loop"]["step"])
-        self.model = self._build_model(state)
+        self.model = restored_model(directory.name, self.config, self.choices, self.spec, state, self.device)
         self.task: Task = TASKS.build(self.config["task"], spec=self.spec, label=str(self.choices["data"]))
+        self.task.seed = self.config["seed"]
         scale = self.preprocessing.get("target_scale")
         self.task.target_scale = TargetScale(*scale) if scale else None
         self.task.bind(self.spec, self.vocabulary, self.record["label_names"])
@@ -126,24 +129,36 @@ class SavedRun:
         elif data.label_names and self.record["label_names"] and list(data.label_names) != self.record["label_names"]:
             raise ConfigError(f"data '{label}' has other classes than those that the run has learned")
         data.to(self.device)
+        self.task.paired = data.paired = data.augmenting and self.task.views != "none"
         self.task.true_parameters = data.true_parameters
         return data
 
-    def evaluate(self, split: str) -> dict[str, float]:
+    def evaluate(self, split: str, pictures_to: Path | None = None) -> dict[str, float]:
         """Scalar metrics of the weights over a split.
+
+        Args:
+            split: train, val or test.
+            pictures_to: a folder for those that are pictures, such as the confusion matrix; None to leave them out.
 
         Raises:
             ConfigError: the data have no such split.
         """
         if split not in self.data.splits:
             raise ConfigError(f"--split {split}: data '{self.choices['data']}' has {', '.join(self.data.splits)}")
+        data, named = self.data, self.config["task"].get("classifier")
+        if named is not None:
+            around = self.directory.parent
+            self.task.classifier = judging_classifier(named, around, self.config["data"], data.spec, self.device)[1]
         precision = self.config["trainer"].get("precision", "fp32")
         with layers_of(self.config["layers"]):
             measured = evaluate(
-                *(self.task, self.model, {"model": self.model}, self.data, split),
+                *(self.task, self.model, {"model": self.model}, data, split),
                 autocast=runtime.autocast(precision, self.device),
                 dtype=runtime.input_dtype(precision),
             )
+        if pictures_to is not None:
+            for name, picture in pictures(measured).items():
+                save_png(picture, pictures_to / f"{split}_{name}.png")
         return scalars(measured)
 
     def sample(self, values: Mapping[str, Any]) -> Iterator[Any]:
@@ -165,38 +180,6 @@ class SavedRun:
         """A batch on the run's device, in its precision."""
         moved = [value.to(self.device) if isinstance(value, Tensor) else value for value in batch]
         return converted(type(batch)(*moved), runtime.input_dtype(self.config["trainer"].get("precision", "fp32")))
-
-    def _load(self, which: str) -> dict[str, Any]:
-        if which not in ("best", "last"):
-            if not Path(which).is_file():
-                raise ConfigError(f"--checkpoint {which}: expected best, last or the path of a checkpoint")
-            return checkpoint.load(Path(which))
-        self.which = which if which == "last" or (self.directory / "best.pt").exists() else "last"
-        if which == "last":
-            return checkpoint.load_latest(self.directory)[0]
-        best = self.directory / "best.pt"
-        return checkpoint.load(best) if best.exists() else checkpoint.load_latest(self.directory)[0]
-
-    def _build_model(self, state: Mapping[str, Any]) -> nn.Module:
-        model = build_model(self.config, self.choices, self.spec, saved=True)
-        weights = state.get("ema", state["model"])
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError:
-            raise DataError(
-                f"{self.directory.name}: the checkpoint holds the weights of another model than "
-                f"'{self.choices['model']}'; name the checkpoint of this run"
-            ) from None
-        if self.config["trainer"].get("precision") == "fp64":
-            model.double()
-            model.load_state_dict(weights)
-        model.to(self.device)
-        trainer = self.config["trainer"]
-        if runtime.resolve_channels_last(
-            trainer.get("channels_last", False), trainer.get("precision", "fp32"), self.device
-        ):
-            runtime.to_channels_last(model)
-        return model.eval()
 
     def _plugin_hint(self, problems: list[str]) -> list[str]:
         plugins = self.record["plugins"]
@@ -242,16 +225,13 @@ class Predictions:
             else:
                 predicted = [run.task.predict(run.model, batch) for run, batch in zip(self.runs, batches, strict=True)]  # type: ignore[attr-defined]
                 columns = first.task.rows_of(torch.stack(predicted).mean(0))  # type: ignore[attr-defined]
-            wanted = self.data.submission or {name: name for name in columns}
-            yield {self.data.identity: identities, **{name: columns[column] for column, name in wanted.items()}}
+            yield {self.inputs[0].identity: identities, **self.inputs[0].written(columns)}
 
     @property
     def notes(self) -> list[str]:
-        """What was strange about the inputs that have been read."""
-        return list(dict.fromkeys(note for inputs in self.inputs for note in getattr(inputs, "notes", [])))
-
-
-def spec_from(sizes: Mapping[str, Any]) -> DataSpec:
-    """The sizes that ``spec.json`` holds."""
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
-    return DataSpec(**values)
+        """What was strange about the inputs that have been read. Of notes that differ in their numbers from run to run,
+        as each run knows other rows, the first."""
+        first: dict[str, str] = {}
+        for note in (note for inputs in self.inputs for note in inputs.notes):
+            first.setdefault(re.sub(r"\d[\d,]*", "0", note), note)
+        return list(first.values())

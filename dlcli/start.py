@@ -85,7 +85,8 @@ def start(
     run.tracker = Tracker(run.directory)
     run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
     if run.data.augmenting:
-        images = run.data.batches("train", order="shuffled", seed=run.seed)[0].images
+        batch = run.data.batches("train", order="shuffled", seed=run.seed)[0]
+        images = batch.views.flatten(0, 1) if run.data.paired else batch.images
         run.tracker.image(0, "train/augmented", grid(images[:PREVIEW_IMAGES]))
     return run
 

@@ -82,7 +82,7 @@ def test_every_registered_name_has_a_file(group: str) -> None:
 def test_what_the_data_suggest_composes(tmp_path: Path, data: str) -> None:
     table = tmp_path / "table.csv"
     table.write_text("size,price\n" + "".join(f"{row},{2 * row + row % 3}\n" for row in range(30)))
-    answers = {"path": table, "target": "price"}
+    answers = {"path": table, "labels": table, "target": "price"}
     missing = [key for key, value in catalogue.entries("data")[data].content().items() if value == "???"]
     composed = compose([f"data={data}", *(f"data.{key}={answers[key]}" for key in missing)])
     assert composed.choices["data"] == data

@@ -82,8 +82,8 @@ def test_what_cannot_be_frozen(patterns, message):
 
 def test_the_last_pattern_that_fits_decides_the_rate():
     names = ["stem.weight", "stem.bias", "head.weight"]
-    assert rate_factors(names, {}) == [1, 1, 1]
-    assert rate_factors(names, {"*": 0.1, "head.*": 10, "*.bias": 2}) == [0.1, 2, 10]
+    assert rate_factors(names, {}) == dict.fromkeys(names, 1)
+    assert list(rate_factors(names, {"*": 0.1, "head.*": 10, "*.bias": 2}).values()) == [0.1, 2, 10]
     with pytest.raises(ConfigError, match=r"lr_factors: 'tail.\*' fits no parameter that learns; there are stem.\*"):
         rate_factors(names, {"tail.*": 2})
 
@@ -100,7 +100,7 @@ def test_rates_of_their_own_equal_torchs_parameter_groups(config, reference, fus
     ours, theirs = network(), network()
     options = {"lr": 0.05, "weight_decay": 0.0, "decay_biases": False, "fused": fused}
     optimizer = OPTIMIZERS.build({**config, **options}, ours.named_parameters())
-    optimizer.rate_factors = rate_factors(optimizer.names, {"0.*": 0.1, "3.*": 4})
+    optimizer.rate_factors = list(rate_factors(optimizer.names, {"0.*": 0.1, "3.*": 4}).values())
     groups = [{"params": theirs[i].parameters(), "lr": 0.05 * factor} for i, factor in ((0, 0.1), (2, 1), (3, 4))]
     other = reference(groups)
     for _ in range(20):

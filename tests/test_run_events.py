@@ -30,7 +30,8 @@ def test_a_classifier_leaves_scalars_pictures_and_its_configuration(tmp_path: Pa
     assert {"val/loss", "val/accuracy", "val/top_k_accuracy"} <= set(scalars)
     assert [event.step for event in seen.Scalars("train/loss")] == [5, 10, 15, 20]
     assert [event.step for event in seen.Scalars("val/loss")] == [10, 20]
-    assert {"val/predictions", "val/confusion_matrix"} <= set(seen.Tags()["images"])
+    assert {"val/predictions", "val/confusion_matrix", "val/most_confident_mistakes"} <= set(seen.Tags()["images"])
+    assert "test/most_confident_mistakes" in seen.Tags()["images"]  # of the best weights, at the end
     texts = [tag for tag in seen.Tags()["tensors"] if tag.startswith("config")]
     assert texts, seen.Tags()["tensors"]
     assert b"hidden_sizes" in seen.Tensors(texts[0])[0].tensor_proto.string_val[0]

@@ -39,13 +39,13 @@ def list_data() -> None:
     from rich.table import Table
 
     from dlcli import catalogue
-    from dlcli.data.sources import SOURCES
+    from dlcli.data.sources import SOURCES, dataset_of
 
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "what", "files"):
         table.add_column(heading, no_wrap=heading != "what")
     for entry in catalogue.entries("data").values():
-        dataset = SOURCES.get(entry.content()["name"])
+        dataset = SOURCES.get(dataset_of(entry.content()))
         table.add_row(entry.name, entry.description, _summary(dataset) if dataset else "")
     Console().print(table)
 
@@ -56,6 +56,7 @@ def info(
     preview: Annotated[bool, typer.Option("--preview", help="Load the data and show some of them.")] = False,
 ) -> None:
     """Say where a data set comes from, its size, checksums, licence, splits and options."""
+    from dlcli.check import provided_sizes
     from dlcli.registry import DATA
 
     entry, dataset = _find(name)
@@ -68,7 +69,7 @@ def info(
         ("homepage", dataset.homepage),
         ("licence", dataset.licence),
         ("splits", ", ".join(DATA.constant(registered, "splits", ()))),
-        ("sizes", ", ".join(DATA.constant(registered, "provides", ()))),
+        ("sizes", ", ".join(provided_sizes(entry.content()))),
         ("options", ", ".join(f"{key}={_plain(value)}" for key, value in values.items())),
     ]
     for file in dataset.files:
@@ -159,13 +160,13 @@ def _find(name: str) -> tuple[Entry, Dataset]:
         ConfigError: no such data set.
     """
     from dlcli import catalogue
-    from dlcli.data.sources import SOURCES, Dataset
+    from dlcli.data.sources import SOURCES, Dataset, dataset_of
 
     known = catalogue.entries("data")
     if name not in known:
         raise ConfigError(f"no data '{name}'; {suggestion(name, known)}")
-    registered = known[name].content()["name"]
-    return known[name], SOURCES.get(registered, Dataset(known[name].description, "", ""))
+    found = SOURCES.get(dataset_of(known[name].content()))
+    return known[name], found or Dataset(known[name].description, "", "")
 
 
 def _copies(file: RemoteFile) -> list[tuple[str, Path]]:

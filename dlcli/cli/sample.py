@@ -15,7 +15,8 @@ EXAMPLE = """\b
 Examples:
   dlcli sample latest
   dlcli sample lstm-shakespeare prompt="JULIET:" length=300 temperature=0.7
-  dlcli sample conv_autoencoder-mnist num_samples=100 output=digits.png"""
+  dlcli sample conv_autoencoder-mnist num_samples=100 output=digits.png
+  dlcli sample dcgan-mnist num_samples=8 interpolation=10 seed=3"""
 
 
 def sample(
@@ -25,7 +26,7 @@ def sample(
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="For texts: prompt length temperature top_k top_p seed num_samples; "
-            "for pictures: num_samples scale seed output; for episodes: seed.",
+            "for pictures: num_samples scale interpolation singles seed output; for episodes: seed.",
         ),
     ] = None,
     checkpoint: Annotated[str, typer.Option(metavar="best|last|PATH", help="Which weights.")] = "best",
@@ -60,8 +61,10 @@ def sample(
         raise ConfigError(problems)
     pieces = saved.sample(values)
     if saved.task.samples == "pictures":
-        save_png(next(pieces), output)
-        print(output)
+        for number, picture in enumerate(pieces):
+            file = output.with_stem(f"{output.stem}-{number:03d}") if number else output
+            save_png(picture, file)
+            print(file)
         return
     for piece in pieces:
         sys.stdout.write(piece)

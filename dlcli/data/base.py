@@ -6,7 +6,7 @@ Out of scope here: models, objectives, processes. Data decide sizes; the trainer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -30,6 +30,15 @@ class ImageBatch(NamedTuple):
 
     images: Tensor
     labels: Tensor
+
+
+class ViewsBatch(NamedTuple):
+    """Pictures and two random changes of each: images (B, C, H, W) as they are; labels (B,) int64; views
+    (B, 2, C, H, W)."""
+
+    images: Tensor
+    labels: Tensor
+    views: Tensor
 
 
 class TableBatch(NamedTuple):
@@ -71,8 +80,6 @@ class DataModule:
     splits: tuple[str, ...] = ("train", "val", "test")
     measuring_only: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "samples"
-    submission: ClassVar[Mapping[str, str]] = {}  # columns of predictions that a competition wants -> their names there
-    identity: ClassVar[str] = "input"  # what a prediction is known by, such as "row", "line" or "file"
 
     spec: DataSpec
     batch_size: int  # of training, over all processes
@@ -83,6 +90,7 @@ class DataModule:
     target_scale: TargetScale | None = None  # how the numbers to predict were changed for training
     true_parameters: tuple[list[float], float] | None = None  # weights and bias of the function that made the data
     augmenting: bool = False  # whether training batches are changed at random
+    paired: bool = False  # whether batches hold two random changes of each picture; set once, for tasks that want them
     notes: tuple[str, ...] = ()  # what people should know before they train on these data
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
@@ -110,16 +118,13 @@ class DataModule:
         """Prepare these data by what another run kept, where that differs from source to source."""
 
     @staticmethod
-    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
-        """The inputs in a file or folder for a trained model: (identities, batch without targets), in their order.
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> PredictionInputs:
+        """The inputs in a file or folder for a trained model.
 
         Args:
             path: what a person wants predictions for.
             preprocessing: what ``preprocessing()`` returned for the data of the run; "vocabulary" and "label_names"
                 are there as well, where the run has them.
-
-        Returns:
-            an iterable; after the last batch it may have ``notes``, lines that people should see.
 
         Raises:
             DataError: the inputs cannot be read. ConfigError: these data do not offer predictions.
@@ -128,11 +133,37 @@ class DataModule:
         raise ConfigError("predictions are made for own tables, texts and folders of pictures; see 'dlcli list data'")
 
 
+class PredictionInputs:
+    """Inputs for a trained model: iterates over (identities, batch without targets), in their order.
+
+    ``identity`` is what an input is known by, the name of the first column of the predictions.
+    """
+
+    identity: str
+
+    @property
+    def notes(self) -> list[str]:
+        """After the last batch, lines that people should see."""
+        return []
+
+    def __iter__(self) -> Iterator[tuple[list[str], Any]]:
+        raise NotImplementedError
+
+    def written(self, predicted: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Of the columns that the task predicts, those to write, by the names that they get: all, by default."""
+        return predicted
+
+
 class TensorData(DataModule):
     """Data that fit in memory: every split is a tuple of tensors with equal first axes.
 
     A batch is one gather by index and one conversion (``collate``) on the training device.
+
+    Attributes:
+        owners: to whom each training example belongs, as numbers (N,) int64, of data that know it; None of others.
     """
+
+    owners: Tensor | None = None
 
     def __init__(self, *, batch_size: int):
         self.batch_size = batch_size
@@ -146,12 +177,30 @@ class TensorData(DataModule):
         """The same for a training batch, of data that are ``augmenting``: changed by numbers drawn from ``random``."""
         raise NotImplementedError
 
-    def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> TensorBatches:
+    def views(self, random: torch.Generator, *tensors: Tensor) -> ViewsBatch:
+        """The same for ``paired`` data: the pictures, and two changes of each that are drawn from ``random``."""
+        images, labels = self.collate(*tensors)
+        changed = [self.augmented(random, *tensors).images for _ in range(2)]
+        return ViewsBatch(images, labels, torch.stack(changed, 1))
+
+    def batches(
+        self, split: str, *, order: Order, seed: int = 0, epoch: int = 0, rows: Tensor | None = None
+    ) -> TensorBatches:
+        """The batches of one pass over ``split``, or over the examples at the positions ``rows`` (M,) int64 of it.
+
+        In sequence the training examples come as they are; those of the other splits are ``paired`` too, always by
+        the same draws and in batches as large as those of training, so that losses over a batch compare.
+        """
         if order == "stream":
             raise ValueError("only texts can be read as streams")
         tensors = self.tensors[split]
         batch_size = self.batch_size if split == "train" else max(self.batch_size, self._evaluation_batch())
-        indices = permutation(len(tensors[0]), seed, epoch) if order == "shuffled" else None
+        indices = rows
+        if order == "shuffled":
+            drawn = permutation(len(tensors[0] if rows is None else rows), seed, epoch)
+            indices = drawn if rows is None else rows[drawn]
+        if self.paired and (split != "train" or order == "shuffled"):
+            return TensorBatches(tensors, indices, self.batch_size, self.views, (seed, epoch))
         if split == "train" and order == "shuffled" and self.augmenting:
             return TensorBatches(tensors, indices, batch_size, self.augmented, (seed, epoch))
         return TensorBatches(tensors, indices, batch_size, self.collate)
@@ -204,10 +253,10 @@ class TensorBatches:
         start, stop = index * self.batch_size, min((index + 1) * self.batch_size, self.size)
         if not 0 <= start < stop:
             raise IndexError(index)
-        if self.indices is None:
-            return self.collate(*[tensor[start:stop] for tensor in self.tensors])
-        chosen = self.indices[start:stop]
         random = [] if self.drawn_from is None else [generator(*self.drawn_from, index)]
+        if self.indices is None:
+            return self.collate(*random, *[tensor[start:stop] for tensor in self.tensors])
+        chosen = self.indices[start:stop]
         return self.collate(*random, *[tensor.index_select(0, chosen) for tensor in self.tensors])
 
 

@@ -32,7 +32,7 @@ class Cifar10(PublishedPictures):
     @staticmethod
     def read(paths: list[Path], classes: int) -> tuple[Labelled, Labelled]:
         """The five training files and the test file of the archive, which is unpacked into the cache once."""
-        folder = opened(str(paths[0])) / FOLDER
+        folder = opened(paths[0]) / FOLDER
         parts = [read_records(folder / name, classes) for name in TRAINING]
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         return (images, labels), read_records(folder / "test_batch.bin", classes)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlcli.data.base import TableBatch
+from dlcli.data.base import PredictionInputs, TableBatch
 from dlcli.data.delimited import MISSING, Chunk, Table, open_table, read_rows
 from dlcli.data.table_encoding import OTHER, TableEncoding
 from dlcli.errors import DataError
@@ -18,21 +18,24 @@ from dlcli.errors import DataError
 BATCH_ROWS = 2000
 
 
-class PredictionRows:
+class PredictionRows(PredictionInputs):
     """Iterates over (identities, TableBatch of features without targets). Knows its ``notes`` afterwards.
 
-    A row is known by its number from 1, or by what it has in the column ``identity``.
+    A row is known by its number from 1, or by what it has in the run's column ``identity``.
 
     Raises:
         DataError: no table, or a column is missing that the run learned from.
     """
 
-    def __init__(self, path: Path, preprocessing: Mapping[str, Any], identity: str | None = None):
+    def __init__(self, path: Path, preprocessing: Mapping[str, Any]):
         self.encoding = TableEncoding(preprocessing["columns"])
         self.table = open_like(path, preprocessing)
-        if identity is not None and identity not in self.table.names:
-            raise DataError(f"{path}:1: lacks the column {identity}, which names the rows")
-        self.identity = [] if identity is None else [self.table.names.index(identity)]
+        column = preprocessing.get("identity")
+        if column is not None and column not in self.table.names:
+            raise DataError(f"{path}:1: lacks the column {column}, which names the rows")
+        self.identity = column or "row"
+        self.naming = [] if column is None else [self.table.names.index(column)]
+        self.submitted = preprocessing["target"] if preprocessing.get("submission") else None
         self.strange: Counter[str] = Counter()
         known = {*preprocessing["names"], preprocessing["target"]}
         self.extra = [name for name in self.table.names if name not in known]
@@ -40,16 +43,22 @@ class PredictionRows:
     def __iter__(self) -> Iterator[tuple[list[str], TableBatch]]:
         indicators = torch.tensor(self.encoding.indicators, dtype=torch.int64)
         done = 0
-        for chunk in read_rows(self.table, [*positions_of(self.table, self.encoding), *self.identity]):
+        for chunk in read_rows(self.table, [*positions_of(self.table, self.encoding), *self.naming]):
             dense, positions = encode_chunk(self.table, self.encoding, chunk, self.strange)
             for start in range(0, len(dense), BATCH_ROWS):
                 part = slice(start, start + BATCH_ROWS)
                 features = expand(dense[part], positions[part], indicators, self.encoding.one_hot_width)
                 first = done + start + 1
                 numbers = [str(first + row) for row in range(len(features))]
-                names = list(chunk.columns[-1][part]) if self.identity else numbers
+                names = list(chunk.columns[-1][part]) if self.naming else numbers
                 yield names, TableBatch(features, torch.empty(0))
             done += len(dense)
+
+    def written(self, predicted: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """All columns; for a competition the class or the number alone, under the target's name."""
+        if self.submitted is None:
+            return predicted
+        return {self.submitted: predicted.get("label", predicted["prediction"])}
 
     @property
     def notes(self) -> list[str]:

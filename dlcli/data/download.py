@@ -21,7 +21,8 @@ from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
 from dlcli.data.sources import SOURCES, RemoteFile
-from dlcli.errors import DataError, ResourceError
+from dlcli.errors import ConfigError, DataError, ResourceError, suggestion
+from dlcli.hyperparameters import PUBLISHED
 
 log = logging.getLogger("dlcli")
 
@@ -99,6 +100,25 @@ def fetch_folder(name: str) -> tuple[Path, str]:
     if len(tops) > 1:
         raise DataError(f"{name}: its files are spread over {' and '.join(sorted(map(str, tops)))}; put them into one")
     return tops.pop() / SOURCES[name].files[0].path.partition("/")[0], source
+
+
+def located(path: str) -> tuple[Path, str]:
+    """What a path option names, and its source: people's own file or folder, or a data set's, which is then fetched.
+
+    Raises:
+        DataError: as ``fetch_folder``. ConfigError: no such data set, or no such file of it.
+    """
+    if not path.startswith(PUBLISHED):
+        return Path(path).expanduser(), "own file"
+    name, _, file = path.removeprefix(PUBLISHED).partition("/")
+    if name not in SOURCES:
+        raise ConfigError(f"{path}: no published data '{name}'; {suggestion(name, SOURCES)}")
+    if not file:
+        return fetch_folder(name)
+    files = {remote.name: remote for remote in SOURCES[name].files}
+    if file not in files:
+        raise ConfigError(f"{path}: data '{name}' have no such file; {suggestion(file, files)}")
+    return fetch(files[file])
 
 
 def _download_once(file: RemoteFile) -> Path:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from dlcli.data.archives import is_archive
 from dlcli.data.augmentation import Augmentation
-from dlcli.data.base import ImageBatch, TensorData, permutation
+from dlcli.data.base import ImageBatch, PredictionInputs, TensorData, permutation
 from dlcli.data.decoding import SUFFIXES, BadPicture, Form, Pixels, decode_all
+from dlcli.data.download import located
 from dlcli.data.images import normalisation, per_channel
-from dlcli.data.picture_files import Picture, from_folders, from_table, opened, pictures_below
+from dlcli.data.picture_files import Picture, from_folders, from_table, opened, pictures_below, table_at
 from dlcli.data.pixel_cache import decoded
 from dlcli.errors import ConfigError, DataError
 from dlcli.hyperparameters import Augmentations, Count, FilePath, Natural, Normalize, Probability
@@ -38,7 +39,6 @@ class ImageFolder(TensorData):
     """
 
     provides: ClassVar[tuple[str, ...]] = ("input_shape", "num_outputs", "num_classes")
-    identity: ClassVar[str] = "file"
 
     def __init__(
         self,
@@ -54,12 +54,13 @@ class ImageFolder(TensorData):
         split_seed: Natural,
         normalize: Normalize,
         augmentation: Augmentations | None,
+        submission: Literal["labels", "probabilities"] | None,
         batch_size: Count,
     ):
         """
         Args:
             path: the folder, or a tar or zip archive of it.
-            labels: a CSV of file names (below ``path``) and labels, instead of folders.
+            labels: a CSV of file names (below ``path``) and labels, or an archive of one, instead of folders.
             size: side of the pictures in pixels.
             resize: "squash" into the square, "crop" to it from the middle, or "pad" with black.
             channels: 3 for RGB, 1 for grey.
@@ -69,6 +70,8 @@ class ImageFolder(TensorData):
             test_fraction: share that tests, where there are no folders of splits at all.
             split_seed: draws them.
             augmentation: random changes of the training pictures, as ``dlcli.data.augmentation`` makes them.
+            submission: predictions as a competition wants them, by the files' names without their suffixes: the
+                "labels", or the "probabilities" of all classes.
 
         Raises:
             DataError: nothing there, damaged pictures, a class without pictures, only one class.
@@ -80,9 +83,10 @@ class ImageFolder(TensorData):
                 f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: expected a sum of at most "
                 "0.9, so that something is left to train on"
             )
-        root = opened(path)
+        place, self.source = located(path)
+        root = opened(place)
         notes: list[str] = []
-        pictures = from_table(root, Path(labels).expanduser(), on_bad, notes) if labels else from_folders(root)
+        pictures = from_table(root, table_at(located(labels)[0]), on_bad, notes) if labels else from_folders(root)
         self.form = Form(channels, size, resize)
         self.on_bad = on_bad
         found = decoded(root, [picture.file for picture in pictures], self.form)
@@ -110,7 +114,7 @@ class ImageFolder(TensorData):
         if augmentation:
             self.augmenting = True
             self.augmentation = Augmentation(augmentation, (channels, size, size), 255.0, len(names))
-        self.source = "own file"
+        self.submission = submission
         described = json.dumps([found.sha256, names, self.labels.tolist(), rows])
         self.fingerprint = hashlib.sha256(described.encode()).hexdigest()
 
@@ -158,6 +162,7 @@ class ImageFolder(TensorData):
             "mean": self.mean.flatten().tolist(),
             "deviation": self.deviation.flatten().tolist(),
             "on_bad": self.on_bad,
+            "submission": self.submission,
             "label_names": list(self.label_names or ()),
         }
 
@@ -166,33 +171,33 @@ class ImageFolder(TensorData):
         return PictureInputs(path, preprocessing)
 
 
-class PictureInputs:
+class PictureInputs(PredictionInputs):
     """The pictures of a file, a folder (with its subfolders) or an archive: (names, batch) with labels -1, not known.
 
     Iterating raises DataError for damaged pictures; with ``on_bad`` "skip", for more than 1 % of them, and ``notes``
     then says how many were left out.
     """
 
-    def __init__(self, path: Path, preprocessing: Mapping[str, Any], numbered: bool = False):
+    def __init__(self, path: Path, preprocessing: Mapping[str, Any]):
         """
         Args:
             path: a file, a folder or an archive.
             preprocessing: what ``ImageFolder.preprocessing`` returned.
-            numbered: whether the pictures are known by their numbers, such as 7 for test/7.png.
 
         Raises:
             DataError: no pictures there.
         """
         single = path.is_file() and not is_archive(path)
-        self.root = path.parent if single else opened(str(path))
+        self.root = path.parent if single else opened(path)
         self.files = [path] if single else pictures_below(self.root)
         if not self.files:
             raise DataError(f"{path}: no pictures in it; known are {', '.join(sorted(SUFFIXES))}")
         self.preprocessing = preprocessing
-        self.numbered = numbered
+        self.submission = preprocessing.get("submission")
+        self.identity = "id" if self.submission else "file"
         self.form = Form(preprocessing["channels"], preprocessing["size"], preprocessing["resize"])
         self.mean, self.deviation = per_channel(preprocessing["mean"]), per_channel(preprocessing["deviation"])
-        self.notes: list[str] = []
+        self.left_out: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[list[str], ImageBatch]]:
         bad: dict[Path, str] = {}
@@ -204,7 +209,7 @@ class PictureInputs:
                 if self.preprocessing["on_bad"] == "fail":
                     skipped(bad, self.files, "fail")
                 continue
-            names.append(file.stem if self.numbered else file.relative_to(self.root).as_posix())
+            names.append(file.stem if self.submission else file.relative_to(self.root).as_posix())
             images.append(result)
             if len(names) == PREDICTION_BATCH:
                 yield names, self._batch(images)
@@ -212,7 +217,20 @@ class PictureInputs:
         if names:
             yield names, self._batch(images)
         if bad:
-            self.notes = [skipped(bad, self.files, "skip")]
+            self.left_out = [skipped(bad, self.files, "skip")]
+
+    @property
+    def notes(self) -> list[str]:
+        return self.left_out
+
+    def written(self, predicted: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """All columns; for a competition the label alone, or the probabilities under the names of the classes."""
+        if self.submission == "labels":
+            return {"label": predicted["label"]}
+        if self.submission == "probabilities":
+            names = self.preprocessing["label_names"]
+            return {name: predicted[f"probability_{name}"] for name in names}
+        return predicted
 
     def _batch(self, images: list[Pixels]) -> ImageBatch:
         stacked = torch.from_numpy(np.stack(images))  # (B, C, S, S)

@@ -35,6 +35,29 @@ def only_classes(
     return kept, [names[label] for label in classes]
 
 
+def some_of_each_class(inputs: Tensor, labels: Tensor, per_class: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """So many examples of each class, drawn at random, in their order; None for all.
+
+    Args:
+        inputs: (N, …). labels: (N,) int64.
+        seed: of the drawing; with a larger number the same examples are drawn, and more.
+
+    Raises:
+        ConfigError: a class has fewer.
+    """
+    if per_class is None:
+        return inputs, labels
+    order = torch.randperm(len(labels), generator=generator(seed, 2))
+    drawn = []
+    for label in torch.unique(labels):
+        rows = order[labels[order] == label]
+        if len(rows) < per_class:
+            raise ConfigError(f"data.per_class={per_class}: class {int(label)} has {len(rows):,} training examples")
+        drawn.append(rows[:per_class])
+    chosen = torch.cat(drawn).sort().values
+    return inputs[chosen], labels[chosen]
+
+
 def with_noise(labels: Tensor, num_classes: int, share: float, seed: int) -> Tensor:
     """Labels (N,) of which a share, drawn at random, are replaced by another class, each other one as likely.
 

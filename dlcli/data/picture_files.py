@@ -27,13 +27,12 @@ class Picture:
     split: str | None
 
 
-def opened(path: str) -> Path:
-    """The folder that a path names; an archive is unpacked into the cache, once for each content.
+def opened(root: Path) -> Path:
+    """The folder at a path; an archive there is unpacked into the cache, once for each content.
 
     Raises:
         DataError: no such folder, a file that is no archive, or an archive that is refused.
     """
-    root = Path(path).expanduser()
     if root.is_dir():
         return root
     if not root.exists():
@@ -53,6 +52,20 @@ def opened(path: str) -> Path:
             if not target.is_dir():
                 extract(root, target)
     return target
+
+
+def table_at(path: Path) -> Path:
+    """The CSV file at a path, or the only one in the archive there.
+
+    Raises:
+        DataError: an archive with none, or with several.
+    """
+    if not (path.is_file() and is_archive(path)):
+        return path
+    tables = sorted(opened(path).rglob("*.csv"))
+    if len(tables) != 1:
+        raise DataError(f"{path}: {len(tables)} CSV files in the archive; expected one, of names and labels")
+    return tables[0]
 
 
 def subfolders(folder: Path) -> list[Path]:

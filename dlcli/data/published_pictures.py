@@ -11,7 +11,7 @@ from torch import Tensor
 from dlcli.data.base import permutation
 from dlcli.data.download import fetch_all
 from dlcli.data.images import ImageData
-from dlcli.data.labels import only_classes, shifted, with_noise
+from dlcli.data.labels import only_classes, shifted, some_of_each_class, with_noise
 from dlcli.data.sources import fingerprint
 from dlcli.data.splits import divide
 from dlcli.errors import ConfigError
@@ -32,6 +32,7 @@ class PublishedPictures(ImageData):
         *,
         batch_size: Count,
         train_size: Count | None,
+        per_class: Count | None,
         val_size: Natural,
         split_seed: Seed,
         folds: Folds | None,
@@ -47,6 +48,7 @@ class PublishedPictures(ImageData):
         """
         Args:
             train_size: only the first so many of the pictures that train.
+            per_class: only so many training pictures of each class, drawn by ``split_seed``.
             val_size: so many of the training pictures, drawn by ``split_seed``, validate. With 0 all are trained on,
                 and the test pictures validate too, as the books have it.
             folds: divide the training pictures into so many parts instead, of which number ``fold`` validates;
@@ -58,8 +60,8 @@ class PublishedPictures(ImageData):
 
         Raises:
             DataError: a file is damaged, or pictures and labels do not belong together.
-            ConfigError: nothing left to train on, or less than ``train_size``; no such fold or class; not one share for
-                each class.
+            ConfigError: nothing left to train on, or less than ``train_size`` or ``per_class``; no such fold or class;
+                not one share for each class.
         """
         paths, self.source = fetch_all(self.dataset)
         train, test = self.read(paths, len(self.names))
@@ -67,7 +69,7 @@ class PublishedPictures(ImageData):
             train = shifted(*train, class_shares, brightness_shift, split_seed)
         splits = held_out(train, test, train_size, val_size, split_seed, folds, fold)
         splits, names = only_classes(splits, self.names, classes)
-        images, labels = splits["train"]
+        images, labels = some_of_each_class(*splits["train"], per_class, split_seed)
         splits["train"] = images, with_noise(labels, len(names), label_noise, split_seed)
         self.fingerprint = fingerprint(self.dataset)
         super().__init__(

@@ -6,9 +6,12 @@ Paths are those of a mirror folder (``DLCLI_DATA_MIRROR``), and of the cache, wh
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dlcli.data.hotdog_files import HOTDOG_FILES
+from dlcli.hyperparameters import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,20 @@ SOURCES: dict[str, Dataset] = {
         "none stated (the photographs are ImageNet's and Food-101's: for research that earns nothing)",
         tuple(RemoteFile(f"hotdog/{name}", sha256, size, ()) for name, size, sha256 in HOTDOG_FILES),
     ),
+    "enron_spam": Dataset(
+        "3,672 mails of a person who worked at Enron and 1,500 of spam (enron1 of the Enron-Spam collection); the "
+        "writers are real persons",
+        "https://www2.aueb.gr/users/ion/data/enron-spam/",
+        "none stated (V. Metsis, I. Androutsopoulos, G. Paliouras; the mails were made public by a court)",
+        (
+            RemoteFile(
+                "enron1/enron1.tar.gz",
+                "0ca37310e04f91f97911d49b093c22c4d2ed3dd2f37e37a1e4a5c1ffbe0d00a1",
+                1_771_553,
+                (),
+            ),
+        ),
+    ),
     "digits": Dataset(
         "1,797 handwritten digits, 8x8 grey; they come with scikit-learn, so nothing is downloaded",
         "https://archive.ics.uci.edu/dataset/80",
@@ -258,6 +275,7 @@ SOURCES: dict[str, Dataset] = {
     ),
     "edges": Dataset("one picture of a vertical bar and its edges", "", "none needed"),
     "rows": Dataset("a few rows that stand in the configuration", "", "none needed"),
+    "gaussian_2d": Dataset("points in the plane from a normal distribution, generated", "", "none needed"),
     "sines": Dataset("a sum of sines of one number plus noise, generated", "", "none needed"),
     "polynomial": Dataset("a cubic function of one number plus noise, generated", "", "none needed"),
     "frozen_lake": Dataset("no data: a simulator, Gymnasium's FrozenLake", "https://gymnasium.farama.org", "MIT"),
@@ -272,3 +290,9 @@ SOURCES: dict[str, Dataset] = {
 def fingerprint(name: str) -> str:
     """The SHA-256 over the checksums of a data set's files, hex."""
     return hashlib.sha256("".join(file.sha256 for file in SOURCES[name].files).encode()).hexdigest()
+
+
+def dataset_of(options: Mapping[str, Any]) -> str:
+    """The name of the data set that a data entry with these options reads, if it is a published one."""
+    path = str(options.get("path"))
+    return path.removeprefix(PUBLISHED).partition("/")[0] if path.startswith(PUBLISHED) else str(options["name"])

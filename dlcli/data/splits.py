@@ -39,6 +39,19 @@ def stratified_order(labels: Indices, seed: int) -> Indices:
     return np.argsort(position, kind="stable")
 
 
+def in_turns(labels: Indices) -> Indices:
+    """Rows of which each is of another class than the one before it, class by class in turns.
+
+    Every row of the largest class occurs once, those of the others again from their first when they are used up.
+
+    Args:
+        labels: the class of each row, (rows,).
+    """
+    classes = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    longest = max(len(rows) for rows in classes)
+    return np.stack([np.resize(rows, longest) for rows in classes], 1).reshape(-1)
+
+
 def divide(
     order: Indices, val_fraction: float, test_fraction: float, folds: int | None, fold: int
 ) -> dict[str, Indices]:

@@ -5,13 +5,13 @@ Letters in shape comments: B sequences in a batch, T tokens in a sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, cast
 
 import torch
 
-from dlcli.data.base import Batches, DataModule, Order, generator, permutation
+from dlcli.data.base import Batches, DataModule, Order, PredictionInputs, generator, permutation
 from dlcli.data.corpus import Corpus
 from dlcli.data.large_permutation import LargePermutation
 from dlcli.data.large_text import LargeText
@@ -48,7 +48,6 @@ class TextData(DataModule):
     provides: ClassVar[tuple[str, ...]] = ("vocab_size", "sequence_length")
     splits: tuple[str, ...] = ("train", "val")
     unit: ClassVar[str] = "tokens"
-    identity: ClassVar[str] = "line"
 
     def __init__(
         self,
@@ -134,7 +133,7 @@ class TextData(DataModule):
         return max(1, min(most, EVALUATION_LOGITS // len(self.vocabulary)))
 
     @staticmethod
-    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> Iterable[tuple[list[str], Any]]:
+    def prediction_inputs(path: Path, preprocessing: Mapping[str, Any]) -> PredictionInputs:
         """The lines of a text file, each a sequence of its own."""
         from dlcli.data.text_lines import TextLines
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dlcli.data.base import TokenBatch
+from dlcli.data.base import PredictionInputs, TokenBatch
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
 
@@ -17,12 +17,14 @@ BATCH_TOKENS = 1 << 14
 IGNORED = -100  # the target in the padding after a shorter line
 
 
-class TextLines:
+class TextLines(PredictionInputs):
     """Iterates over (line numbers from 1, TokenBatch) for the lines that are not blank.
 
     A line is read after a line break (or the vocabulary's first token), so that each of its tokens is a target. Shorter
     lines are padded with targets of -100. Characters that the vocabulary lacks are left out and counted in ``notes``.
     """
+
+    identity = "line"
 
     def __init__(self, path: Path, preprocessing: Mapping[str, Any]):
         if preprocessing["vocabulary"] is None:

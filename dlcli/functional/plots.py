@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,6 +75,22 @@ def uncertain_function(
     if points is not None:
         axes.plot(points[:, 0].cpu(), points[:, 1].cpu(), ".", color="tab:red", markersize=4, label="training data")
     axes.legend(fontsize="x-small", loc="lower left")
+    return _pixels(figure)
+
+
+def zipf(frequencies: Mapping[str, Tensor]) -> Tensor | None:
+    """Frequencies in descending order, (N,) each, over their rank, both on logarithmic axes: straight by Zipf's law.
+
+    Returns:
+        (3, H, W) uint8; None without matplotlib.
+    """
+    figure = _figure()
+    if figure is None:
+        return None
+    axes = figure.add_subplot(xlabel="rank", ylabel="frequency", xscale="log", yscale="log")
+    for name, counts in frequencies.items():
+        axes.plot(range(1, len(counts) + 1), counts.cpu(), label=name)
+    axes.legend(fontsize="x-small", loc="upper right")
     return _pixels(figure)
 
 

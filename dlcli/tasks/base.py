@@ -7,7 +7,7 @@ batches come from (the data's). A step that is not "next batch -> losses -> opti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -66,12 +66,16 @@ class Task:
         samples: what ``sample`` yields, "text" or "pictures".
         trains: the networks that have an optimizer each: the model, or named children of it.
         sample_split: the split whose first batch ``sample`` is given after the model; None if the model is enough.
+        views: whether batches should hold two random changes of each picture (``ViewsBatch``): "none", "wanted" where
+            the data have changes (``data.augmentation``), or "needed".
+        smallest_batch: the fewest examples that a training batch can have.
+        model_methods: what a model must have for it, beside ``forward``.
         calls_model_only: every parameter is reached by calling ``networks["model"](…)`` once per loss, never a part of
             the model, so that several processes may add up gradients while they are computed.
 
     A task that can generate has a method ``sample(model, *, …)`` with annotated keyword-only parameters, whose defaults
-    are in its YAML under ``sample``; by ``samples`` it yields pieces of text as they come, or one picture, (3, H, W)
-    uint8. A task that can predict has
+    are in its YAML under ``sample``; by ``samples`` it yields pieces of text as they come, or pictures, (3, H, W)
+    uint8, each for a file. A task that can predict has
     ``predict(model, batch)``, and ``rows_of(predicted)`` if predictions of several models can be averaged.
     """
 
@@ -81,10 +85,16 @@ class Task:
     samples: ClassVar[str] = "text"
     trains: ClassVar[tuple[str, ...]] = ("model",)
     sample_split: ClassVar[str | None] = None
+    views: ClassVar[Literal["none", "wanted", "needed"]] = "none"
+    smallest_batch: ClassVar[int] = 1
+    model_methods: ClassVar[tuple[str, ...]] = ()
     calls_model_only: ClassVar[bool] = False
-    class_counts: Sequence[int] | None = None  # training examples of each class; set once, like the next
+    seed: int = 0  # of the run; set once, like the next
+    paired: bool = False  # whether batches hold two random changes of each picture
+    class_counts: Sequence[int] | None = None  # training examples of each class
     target_scale: TargetScale | None = None  # how the data have changed the targets; set once
     true_parameters: tuple[list[float], float] | None = None  # weights and bias that made the data; set once
+    classifier: nn.Module | None = None  # of the run that the option ``classifier`` names; set before it is measured
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
         """Yield each loss of the batch. After each, the trainer has stepped that network when the body resumes."""
@@ -93,6 +103,12 @@ class Task:
     def metrics(self) -> dict[str, Metric]:
         """Fresh accumulators for an evaluation."""
         raise NotImplementedError
+
+    def begin_evaluation(self, networks: Networks, training: Iterator[Any]) -> None:
+        """Called before a split is measured, after ``metrics``, in evaluation mode and without gradients.
+
+        ``training`` gives the training batches in sequence, unchanged, for what is measured against them.
+        """
 
     def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> tuple[Tensor, ...] | None:
         """Add one batch to the metrics. Returns the streams' state after the batch if the task carries state."""
@@ -120,6 +136,17 @@ class Task:
             ConfigError: the task predicts nothing.
         """
         raise ConfigError("this task predicts nothing; try 'dlcli eval' or 'dlcli sample'")
+
+    def check(self, model: nn.Module, data: DataModule) -> None:
+        """Called when all parts are built, before a folder is made. By default nothing is refused.
+
+        Raises:
+            ConfigError: this model, or these data, do not fit the task.
+        """
+
+    def exported(self, model: nn.Module, batch: Any) -> tuple[nn.Module, Tensor]:
+        """The network that other programs are given, and inputs (B, …) for it: the model and the batch's inputs."""
+        return model, batch[0]
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """What to look at in TensorBoard after an evaluation, by tag.

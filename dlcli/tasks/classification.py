@@ -22,6 +22,7 @@ from dlcli.hyperparameters import Count, Ge, PositiveFloat, Probability
 from dlcli.metrics.accuracy import Accuracy, correct
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.confusion_matrix import ConfusionMatrix
+from dlcli.metrics.mistakes import MostConfidentMistakes
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, PerExample, Task
@@ -47,7 +48,8 @@ class Classification(Task):
     squared_error: sum over the outputs, mean over the batch, of (output - one_hot)², without a factor 1/2.
 
     Metrics: loss (in evaluation without smoothing and weights, so that runs compare), accuracy, top_k_accuracy and the
-    confusion_matrix, a tensor (C, C) with a row for each true class.
+    confusion_matrix, a tensor (C, C) with a row for each true class; of images also a picture of the
+    most_confident_mistakes.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("num_classes",)
@@ -130,8 +132,7 @@ class Classification(Task):
         if self.shift_correction == "covariate":
             self.example_weights = CovariateWeights(inputs, target, self.max_weight)
         else:
-            names = [str(name) for name in self.label_names or range(self.num_classes)]
-            self.example_weights = LabelWeights(inputs, labels, target, names, self.max_weight)
+            self.example_weights = LabelWeights(inputs, labels, target, self._names(), self.max_weight)
         return (f"{self.shift_correction} shift towards {self.shift_split}: {self.example_weights.note}",)
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
@@ -156,6 +157,7 @@ class Classification(Task):
             "accuracy": Accuracy(),
             "top_k_accuracy": Accuracy(min(self.top_k, self.num_classes)),
             "confusion_matrix": ConfusionMatrix(self.num_classes),
+            "most_confident_mistakes": MostConfidentMistakes(self._names()),
         }
 
     def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
@@ -164,6 +166,7 @@ class Classification(Task):
         metrics["loss"].update(LOSSES[self.loss](outputs, labels), len(labels))  # type: ignore[arg-type]
         for name in ("accuracy", "top_k_accuracy", "confusion_matrix"):
             metrics[name].update(outputs, labels)
+        metrics["most_confident_mistakes"].update(inputs, self._probabilities(outputs), labels)
 
     def _forward(self, model: Any, inputs: Tensor) -> Tensor:
         outputs = model(inputs)
@@ -179,6 +182,9 @@ class Classification(Task):
         """
         with evaluating(model):
             outputs = self._forward(model, batch[0])
+        return self._probabilities(outputs)
+
+    def _probabilities(self, outputs: Tensor) -> Tensor:
         if self.loss != "squared_error":
             return outputs.softmax(1)
         outputs = outputs.clamp(min=0)
@@ -190,7 +196,7 @@ class Classification(Task):
 
     def rows_of(self, probabilities: Tensor) -> dict[str, list[Any]]:
         """The likeliest class by number ("prediction") and by name ("label"), and the probability of each class."""
-        names = [str(name) for name in self.label_names or range(self.num_classes)]
+        names = self._names()
         predicted = probabilities.argmax(1).tolist()
         columns = {f"probability_{name}": column for name, column in zip(names, probabilities.T.tolist(), strict=True)}
         return {"prediction": predicted, "label": [names[label] for label in predicted], **columns}
@@ -206,8 +212,11 @@ class Classification(Task):
         colours = torch.where(right, torch.tensor(GREEN), torch.tensor(RED)).to(torch.uint8)  # (N, 3)
         return {"predictions": grid(images, colours), "mistakes": self._mistakes(predicted.tolist(), labels.tolist())}
 
+    def _names(self) -> list[str]:
+        return [str(name) for name in self.label_names or range(self.num_classes)]
+
     def _mistakes(self, predicted: list[int], labels: list[int]) -> str:
-        names = self.label_names or [str(label) for label in range(self.num_classes)]
+        names = self._names()
         wrong = [
             f"image {number}: {names[label]}, taken for {names[guess]}"
             for number, (guess, label) in enumerate(zip(predicted, labels, strict=True), start=1)

@@ -19,6 +19,7 @@ from dlcli.data.base import TokenBatch, generator
 from dlcli.errors import ConfigError, NonFiniteError
 from dlcli.functional.generation import generate
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
+from dlcli.functional.plots import zipf
 from dlcli.hyperparameters import Count, Fraction, Natural, NonNegativeFloat
 from dlcli.metrics.accuracy import Accuracy
 from dlcli.metrics.base import Mean, Metric
@@ -40,7 +41,8 @@ class LanguageModeling(Task):
 
     Model contract: ``model(tokens (B, T) int64) -> logits (B, T, V)`` is enough. A model may also offer
     ``initial_state(B) -> tuple of tensors`` with ``model(tokens, state) -> (logits, state)``; ``recurrent = True`` if
-    that state may be carried from one window of a stream to the next; ``context``, the most tokens that it can see.
+    that state may be carried from one window of a stream to the next; ``context``, the most tokens that it can see;
+    ``frequencies() -> {name: counts}`` of what it has counted, for a picture.
 
     Metrics: loss (nats per token), perplexity (exp of the loss), bits_per_character (the same information per
     character of text, so that character, word and byte tokens compare), accuracy (of the next token).
@@ -215,12 +217,16 @@ class LanguageModeling(Task):
         }
 
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
-        """A short text drawn with the default options, under the tag "sample"."""
+        """A short text drawn with the default options, under the tag "sample"; "zipf" for a model that has counted:
+        its ``frequencies()``."""
+        model = uncompiled(networks["model"])
+        picture = zipf(model.frequencies()) if hasattr(model, "frequencies") else None  # type: ignore[operator]
+        shown: dict[str, Any] = {} if picture is None else {"zipf": picture}
         if self.vocabulary is None:
-            return {}
+            return shown
         options = {**self.sample_defaults, "num_samples": 1}
         options["length"] = min(options["length"], PREVIEW_LENGTH)
         try:
-            return {"sample": "".join(self.sample(uncompiled(networks["model"]), **options))}
+            return {**shown, "sample": "".join(self.sample(model, **options))}
         except NonFiniteError as error:
-            return {"sample": f"({error})"}
+            return {**shown, "sample": f"({error})"}

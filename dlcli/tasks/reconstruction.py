@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
-from dlcli.functional.pictures import grid, thumbnails
+from dlcli.functional.pictures import drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
 from dlcli.hyperparameters import Count, Natural, PositiveFloat
 from dlcli.metrics.base import Mean, Metric
@@ -108,24 +108,20 @@ class Reconstruction(Task):
             shown["reconstructions"] = grid(torch.cat([images, rebuilt.to(images)], 3))
         if hasattr(model, "encoder"):
             codes = at_least_float32(model.encoder(inputs)).cpu()
-            labels = self._labels(batch)
+            labels = names_of(batch, self.label_names)
             shown["codes"] = Embedding(codes, labels, thumbnails(inputs) if drawable(inputs) else None)
             drawn = scatter(in_the_plane(codes), labels) if self.tsne and len(codes) > 1 else None
             if drawn is not None:
                 shown["tsne"] = drawn
         return shown
 
-    def _labels(self, batch: Any) -> list[str]:
-        """What the examples are called: their class, where they have one, else their number."""
-        labels = batch[1] if len(batch) > 1 else None
-        if labels is None or labels.ndim != 1 or labels.is_floating_point():
-            return [str(number) for number in range(len(batch[0]))]
-        return [str(self.label_names[label] if self.label_names else label) for label in labels.tolist()]
 
-
-def drawable(inputs: Tensor) -> bool:
-    """Whether these are images (N, 1 or 3, H, W)."""
-    return inputs.ndim == 4 and inputs.shape[1] in (1, 3)
+def names_of(batch: Any, label_names: Sequence[str] | None) -> list[str]:
+    """What the examples of a batch are called: their class, where they have one, else their number."""
+    labels = batch[1] if len(batch) > 1 else None
+    if labels is None or labels.ndim != 1 or labels.is_floating_point():
+        return [str(number) for number in range(len(batch[0]))]
+    return [str(label_names[label] if label_names else label) for label in labels.tolist()]
 
 
 def in_the_plane(codes: Tensor) -> Tensor:

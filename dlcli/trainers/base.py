@@ -30,8 +30,8 @@ class RunContext(Protocol):
     progress: Any
     resume_state: dict[str, Any] | None  # the checkpoint to continue from
 
-    def build_optimizer(self, network: nn.Module) -> Optimizer:
-        """The configured optimizer over the network's parameters."""
+    def build_optimizer(self, network: str) -> Optimizer:
+        """The configured optimizer over the parameters of "model", or of the child of it that has this name."""
         ...
 
     def build_scheduler(self, total_steps: int, steps_per_epoch: int) -> Schedule:
@@ -52,6 +52,10 @@ class RunContext(Protocol):
 
     def show(self, step: int, split: str, measured: Mapping[str, Any], networks: Networks) -> None:
         """Record pictures and samples after an evaluation."""
+        ...
+
+    def note(self, step: int, tag: str, text: str) -> None:
+        """Record a text in TensorBoard."""
         ...
 
     def show_signals(self, step: int) -> None:

@@ -206,7 +206,7 @@ class DeepQLearning(Trainer):
         run = self.run
         updates = max(1, (self.max_steps - self.warmup_steps) // self.update_every)
         return Stepper(
-            *(run.model, run.task, {"model": run.build_optimizer(run.model)}),
+            *(run.model, run.task, {"model": run.build_optimizer("model")}),
             *({"model": run.build_scheduler(updates, updates)}, run.device),
             precision="fp32",
             compile=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dlcli.data.base import DataModule
 from dlcli.distributed import Group
 from dlcli.functional.inference import evaluating
+from dlcli.functional.pictures import heatmap
 from dlcli.tasks.base import Networks, Task
 
 
@@ -53,6 +54,7 @@ def evaluate(
         for network in networks.values():
             stack.enter_context(evaluating(network))
         stack.enter_context(autocast or contextlib.nullcontext())
+        task.begin_evaluation(networks, _training_batches(data, dtype))
         for index in _share(min(len(batches), limit or len(batches)), carries, group):
             if stop is not None and stop():
                 break
@@ -64,6 +66,12 @@ def evaluate(
         for metric in metrics.values():
             metric.state = group.sum(metric.state)
     return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def _training_batches(data: DataModule, dtype: torch.dtype | None) -> Iterator[Any]:
+    """The training batches in sequence; nothing is read before the first is asked for."""
+    for batch in data.batches("train", order="sequential"):  # type: ignore[attr-defined]
+        yield converted(batch, dtype)
 
 
 def _share(count: int, carries: bool, group: Group | None) -> range:
@@ -82,6 +90,13 @@ def converted(batch: Any, dtype: torch.dtype | None) -> Any:
     tensors = batch._asdict()
     floats = {k: v.to(dtype) for k, v in tensors.items() if isinstance(v, Tensor) and v.is_floating_point()}
     return batch._replace(**floats)
+
+
+def pictures(metrics: dict[str, float | Tensor]) -> dict[str, Tensor]:
+    """What is measured and no number, as pictures (3, H, W) uint8: matrices as colours, pictures as they are."""
+    tensors = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel()}
+    matrices = {name: heatmap(value) for name, value in tensors.items() if value.ndim == 2}
+    return {**matrices, **{name: value for name, value in tensors.items() if value.ndim == 3}}
 
 
 def scalars(metrics: dict[str, float | Tensor]) -> dict[str, float]:

@@ -103,7 +103,7 @@ def descend(
         loop.seconds = time.perf_counter() - started
         run.log(loop.step, {f"train/{name}": number for name, number in loop.latest.items()})
         if loop.step % eval_every == 0 or loop.step == max_steps:
-            _evaluate(run, loop, monitor, dtype, last=loop.step == max_steps)
+            measure(run, loop, monitor, dtype, last=loop.step == max_steps)
             save(run, loop, "last")
     return "the budget of steps is used"
 
@@ -126,7 +126,11 @@ def save(run: RunContext, loop: Loop, name: str, **more: Any) -> None:
     run.save_checkpoint(name, {"model": run.model.state_dict(), "loop": dict(vars(loop)), **more})
 
 
-def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> None:
+def measure(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | None, *, last: bool) -> float:
+    """Evaluate the split of the monitored metric, save the weights if they are the best yet, and return the metric.
+
+    Pictures and samples are recorded with the ``last`` evaluation only.
+    """
     split, _, metric = monitor.partition("/")
     networks = {"model": run.model}
     measured = evaluate(run.task, run.model, networks, run.data, split, dtype=dtype)
@@ -138,3 +142,4 @@ def _evaluate(run: RunContext, loop: Loop, monitor: str, dtype: torch.dtype | No
     if better(values[metric], loop.best, run.task.metric_directions[metric]):
         loop.best = {"metric": monitor, "value": values[metric], "step": loop.step, "metrics": values}
         save(run, loop, "best")
+    return values[metric]

@@ -248,12 +248,11 @@ class MinibatchTrainer(Trainer):
 
     def _build_stepper(self, total: int, per_epoch: int) -> Stepper:
         run = self.run
-        networks = {name: run.model if name == "model" else run.model.get_submodule(name) for name in run.task.trains}
         return Stepper(
             run.model,
             run.task,
-            {name: run.build_optimizer(network) for name, network in networks.items()},
-            {name: run.build_scheduler(total, per_epoch) for name in networks},
+            {name: run.build_optimizer(name) for name in run.task.trains},
+            {name: run.build_scheduler(total, per_epoch) for name in run.task.trains},
             run.device,
             precision=self.precision,
             compile=self.compile,

@@ -132,7 +132,7 @@ class Stepper:
                     if position == 0:
                         self.optimizers[loss.network].zero_grad()
                     self._backward(loss.value * weight if weight != 1 else loss.value)
-                    self._collect(values, loss, weight)
+                    self._collect(values, loss, weight, first=position == 0)
                     carry = loss.carry
                     if not last:
                         break
@@ -154,23 +154,29 @@ class Stepper:
             value = value * self.scaler["scale"]
         value.backward()  # type: ignore[no-untyped-call]
 
-    def _collect(self, values: dict[str, Any], loss: Loss, weight: float) -> None:
-        """Add up detached values: the losses of several networks by name, the parts of a batch as their mean."""
+    def _collect(self, values: dict[str, Any], loss: Loss, weight: float, *, first: bool) -> None:
+        """Add up detached values: the losses of several networks by name, the parts of a batch as their mean.
+
+        first: of the parts; of several losses of one network, the latest stays.
+        """
         name = "loss" if loss.network == "model" else f"{loss.network}_loss"
         whole = weight == 1 and self.group is None  # else the parts are added up
-        for key, value in {name: loss.value, **loss.logs}.items():
+        found = {name: loss.value, **loss.logs}
+        if first:
+            self.summed -= set(found)
+        for key, value in found.items():
             if whole:
                 values[key] = value if isinstance(value, PerExample) else value.detach()
             else:
                 part = value.mean() if isinstance(value, PerExample) else value.detach()
-                values[key] = part * weight + values.get(key, 0.0)
+                values[key] = part * weight + (0.0 if first else values[key])
 
     def _apply(self, network: str, values: dict[str, Any], measure: bool) -> bool:
         """Clip, set the rate and step one network. False if it was skipped for a gradient that is not finite."""
         optimizer = self.optimizers[network]
         finite = True
         if measure or self.clips or self.guarded or self.group is not None:
-            finite = self._treat(optimizer.parameters, values, measure)
+            finite = self._treat(network, optimizer.parameters, values, measure)
         optimizer.lr = optimizer.base_lr * self.schedules[network].factor(self.step_count)
         if finite:
             optimizer.step()
@@ -178,24 +184,25 @@ class Stepper:
             self._rescale(finite)
         return finite
 
-    def _treat(self, parameters: list[Tensor], values: dict[str, Any], measure: bool) -> bool:
+    def _treat(self, network: str, parameters: list[Tensor], values: dict[str, Any], measure: bool) -> bool:
         """Sum the gradients over the processes, measure and clip them. Whether they are finite, if it counts."""
+        norm = "gradient_norm" if network == "model" else f"{network}_gradient_norm"
         parameters = [parameter for parameter in parameters if parameter.grad is not None]
         if self.group is not None:
             mine = {name: value for name, value in values.items() if name not in self.summed}
             values.update(self.group.sum_gradients([] if self.overlapped is not None else parameters, mine))
-            self.summed |= set(values)
+            self.summed |= {*values, norm}
         if self.scaler is not None:
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], self.scaler["scale"])
         finite = True
         if self.guarded or (measure and self.clip_norm is None):
-            values["gradient_norm"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            values[norm] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.guarded:  # before clipping, which would hide an infinite gradient; waits for the device
-            finite = bool(torch.isfinite(values["gradient_norm"]))
+            finite = bool(torch.isfinite(values[norm]))
         if self.clip_value is not None:
             nn.utils.clip_grad_value_(parameters, self.clip_value)
         if self.clip_norm is not None:
-            values["gradient_norm"] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            values[norm] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         return finite
 
     def _rescale(self, finite: bool) -> None:

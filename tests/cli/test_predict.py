@@ -259,3 +259,37 @@ def test_balanced_class_weights(tmp_path):
     weights = run.task.class_weights.double()
     assert weights.tolist() == pytest.approx((counts.sum() / (2 * counts)).tolist())
     assert float((weights * counts).sum() / counts.sum()) == pytest.approx(1)
+
+
+def test_a_submission_has_the_rows_names_and_the_target_alone(tmp_path, dlcli):
+    rows = [[f"house {row}", row, 3 * row + 1] for row in range(40)]
+    table = write(tmp_path / "houses.csv", ["house", "size", "price"], rows)
+    options = ["data=csv", f"data.path={table}", "data.target=price", "data.identity=house", "data.submission=true"]
+    run = train([*options, "model=linear_closed_form", "trainer=fit", f"run_dir={tmp_path / 'runs'}"])
+    assert run.data.spec.input_shape == (1,)  # nothing is learned from names
+    new = write(tmp_path / "new.csv", ["house", "size"], [["villa", 100], ["hut", 2]])
+    dlcli("predict", str(run.directory), "--input", str(new), "--output", str(tmp_path / "submission.csv"))
+    found = read(tmp_path / "submission.csv")
+    assert [list(row) for row in found] == [["house", "price"]] * 2
+    assert [row["house"] for row in found] == ["villa", "hut"]
+    assert [float(row["price"]) for row in found] == pytest.approx([301, 7], rel=1e-4)
+    write(tmp_path / "nameless.csv", ["size"], [[100]])
+    code, _, said = dlcli("predict", str(run.directory), "--input", str(tmp_path / "nameless.csv"), "--output", "o.csv")
+    assert code == 3
+    assert "lacks the column house, which names the rows" in said
+
+
+def test_eval_draws_what_is_no_number(tmp_path, dlcli):
+    options = ["data=digits", "model=linear", "trainer.max_epochs=null", "trainer.max_steps=3"]
+    run = train([*options, f"run_dir={tmp_path / 'runs'}"])
+    names = {"confusion_matrix.png", "most_confident_mistakes.png"}
+    assert {f"test_{name}" for name in names} <= {file.name for file in run.directory.iterdir()}
+    drawn = tmp_path / "drawn"
+    code, _, _ = dlcli("eval", str(run.directory), "--split", "val", "--pictures", str(drawn))
+    assert code == 0
+    assert {file.name for file in drawn.iterdir()} == {f"val_{name}" for name in names}
+    (tmp_path / "file").touch()
+    code, _, said = dlcli("eval", str(run.directory), "--pictures", str(tmp_path / "file" / "x"))
+    assert code == 2
+    assert "--pictures" in said
+    assert "no folder can be made there (Not a directory)" in said

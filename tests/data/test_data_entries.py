@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dlcli import catalogue
-from dlcli.data.sources import SOURCES
+from dlcli.data.sources import SOURCES, dataset_of
 from dlcli.hyperparameters import accepts
 from dlcli.registry import DATA
 from dlcli.spec import SIZES
@@ -15,7 +15,8 @@ ENTRIES = catalogue.entries("data")
 
 def test_all_entries_are_here():
     assert len(ENTRIES) >= 18
-    assert {entry.content()["name"] for entry in ENTRIES.values()} == set(DATA.names()) == set(SOURCES)
+    assert {entry.content()["name"] for entry in ENTRIES.values()} == set(DATA.names())
+    assert {dataset_of(entry.content()) for entry in ENTRIES.values()} == set(SOURCES)
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -34,6 +34,7 @@ OPTIONS = {
     "split_seed": 0,
     "normalize": False,
     "augmentation": None,
+    "submission": None,
     "batch_size": 4,
 }
 

@@ -25,7 +25,7 @@ from dlcli.errors import ConfigError, DataError
 MIRROR = Path(os.environ.get("DLCLI_DATA_MIRROR", "nowhere"))
 FOLDS = {"folds": None, "fold": 0}
 LABELS = {"classes": None, "class_shares": None, "brightness_shift": 0.0, "label_noise": 0.0}
-SIZES = {"batch_size": 32, "train_size": None, "val_size": 20, "split_seed": 0}
+SIZES = {"batch_size": 32, "train_size": None, "per_class": None, "val_size": 20, "split_seed": 0}
 OPTIONS = {**SIZES, **FOLDS, **LABELS, "normalize": True, "resize": None, "augmentation": None}
 
 

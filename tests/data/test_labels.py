@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlcli.data.labels import only_classes, with_noise
+from dlcli.data.labels import only_classes, some_of_each_class, with_noise
 from dlcli.errors import ConfigError
 
 
@@ -34,3 +34,16 @@ def test_some_classes_are_numbered_anew_in_the_order_given() -> None:
 def test_classes_that_cannot_be(classes: list[int]) -> None:
     with pytest.raises(ConfigError, match="expected at least two different labels from 0 to 2"):
         only_classes({"train": (torch.zeros(3), torch.arange(3))}, ["a", "b", "c"], classes)
+
+
+def test_so_many_examples_of_each_class_are_drawn() -> None:
+    labels = torch.arange(90) % 3
+    inputs, kept = some_of_each_class(torch.arange(90), labels, 4, seed=0)
+    assert kept.bincount().tolist() == [4, 4, 4]
+    assert torch.equal(labels[inputs], kept)
+    assert torch.equal(inputs, inputs.sort().values)
+    assert set(inputs.tolist()) < set(some_of_each_class(torch.arange(90), labels, 5, seed=0)[0].tolist())
+    assert not torch.equal(inputs, some_of_each_class(torch.arange(90), labels, 4, seed=1)[0])
+    assert len(some_of_each_class(inputs, kept, None, seed=0)[0]) == 12
+    with pytest.raises(ConfigError, match=r"data.per_class=31: class 0 has 30 training examples"):
+        some_of_each_class(torch.arange(90), labels, 31, seed=0)

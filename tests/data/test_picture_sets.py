@@ -19,10 +19,12 @@ from dlcli.cli.main import app
 from dlcli.config import compose
 from dlcli.data import sources
 from dlcli.data.cifar10 import CIFAR10_CLASSES, FOLDER, TRAINING, read_records
-from dlcli.data.download import fetch, fetch_folder
+from dlcli.data.download import fetch, fetch_folder, located
 from dlcli.data.images import IMAGENET_DEVIATION, IMAGENET_MEAN, normalisation
+from dlcli.data.picture_files import table_at
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA
+from dlcli.saved_run import Predictions, SavedRun
 
 PER_FILE = 20
 
@@ -205,6 +207,46 @@ def test_a_submission_names_numbers_and_labels(tmp_path):
     assert rows[0] == ["id", "label"]
     assert sorted(row[0] for row in rows[1:]) == ["12", "3"]
     assert {row[1] for row in rows[1:]} <= {"frog", "ship"}
+
+
+def test_a_folder_of_dogs_and_a_table_of_breeds(tmp_path):
+    """Kaggle's layout: train/ID.jpg, test/ID.jpg, labels.csv; a submission has the probability of each breed."""
+    breeds = ("beagle", "collie", "pug")
+    for folder, count in (("train", 12), ("test", 4)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            (tmp_path / folder / f"{folder[1]}{number}.png").write_bytes(picture(number, 20))
+    table = "id,breed\n" + "".join(f"r{number},{breeds[number % 3]}\n" for number in range(12))
+    (tmp_path / "labels.csv").write_text(table)
+    run = train(
+        [
+            *("data=kaggle_dog", f"data.path={tmp_path}", f"data.labels={tmp_path / 'labels.csv'}", "data.size=16"),
+            *("model=linear", "trainer.max_epochs=null", "trainer.max_steps=2", f"run_dir={tmp_path / 'runs'}"),
+        ]
+    )
+    assert run.data.label_names == list(breeds)
+    assert run.data.notes == ("4 pictures without a label are left out",)
+    (batch,) = Predictions([SavedRun(run.directory)], tmp_path / "test")
+    assert list(batch) == ["id", *breeds]
+    assert batch["id"] == ["e0", "e1", "e2", "e3"]
+    assert sum(batch[breed][0] for breed in breeds) == pytest.approx(1.0)
+
+
+def test_paths_of_published_data(tmp_path, monkeypatch):
+    in_mirror(monkeypatch, tmp_path, "hotdog", {"hotdog/train/a.png": picture(1)})
+    assert located("published:hotdog") == (tmp_path / "hotdog", "mirror")
+    assert located("published:hotdog/a.png") == (tmp_path / "hotdog/train/a.png", "mirror")
+    assert located(f"{tmp_path}") == (tmp_path, "own file")
+    with pytest.raises(ConfigError, match="published:hotdg: no published data 'hotdg'; did you mean hotdog"):
+        located("published:hotdg")
+    with pytest.raises(ConfigError, match=r"published:hotdog/b.png: data 'hotdog' have no such file; did you mean a.p"):
+        located("published:hotdog/b.png")
+
+
+def test_an_archive_of_labels_holds_one_table(tmp_path):
+    (tmp_path / "labels.tgz").write_bytes(packed({"a.csv": b"1,2\n", "b.csv": b"1,2\n"}))
+    with pytest.raises(DataError, match=r"labels.tgz: 2 CSV files in the archive; expected one, of names and labels"):
+        table_at(tmp_path / "labels.tgz")
 
 
 def test_an_archive_with_splits(tmp_path, monkeypatch):

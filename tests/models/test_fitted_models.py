@@ -18,7 +18,11 @@ from dlcli.registry import MODELS
 from dlcli.spec import DataSpec
 
 DIRECTORY = CONFIGS / "model"
-FILES = [file for file in sorted(DIRECTORY.rglob("*.yaml")) if MODELS.has_method(load_yaml(file)["name"], "fit")]
+FILES = [
+    file
+    for file in sorted(DIRECTORY.rglob("*.yaml"))
+    if MODELS.has_method(load_yaml(file)["name"], "fit") and "input_shape" in MODELS.signature(load_yaml(file)["name"])
+]
 CLASSES = DataSpec(input_shape=(1, 4, 4), num_outputs=3, num_classes=3)
 NUMBERS = DataSpec(input_shape=(4,), num_outputs=2, num_targets=2)
 

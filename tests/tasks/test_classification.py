@@ -148,6 +148,7 @@ def test_unequal_batches_give_the_value_of_the_whole(loss: str) -> None:
     task = make_task(4, loss=loss)
     apart, together = evaluate(task, [33, 16, 1], outputs, labels), evaluate(task, [50], outputs, labels)
     assert torch.equal(apart.pop("confusion_matrix"), together.pop("confusion_matrix"))
+    assert torch.equal(apart.pop("most_confident_mistakes"), together.pop("most_confident_mistakes"))
     assert set(apart) == set(Classification.metric_directions)
     assert apart == pytest.approx(together, rel=1e-6)
     expected = LOSSES[loss](outputs, labels)

@@ -13,7 +13,7 @@ def optimizer_for(run: Any, kind: str) -> Any:
     import torch
 
     if kind == "dlcli":
-        return run.build_optimizer(run.model)
+        return run.build_optimizer("model")
     options = {key: run.config["optimizer"][key] for key in ("lr", "eps", "weight_decay")}
     fused = {"fused": True} if kind == "torch_fused" else {}
     return torch.optim.AdamW(run.model.parameters(), betas=tuple(run.config["optimizer"]["betas"]), **options, **fused)
@@ -59,7 +59,7 @@ def task_steps(folder: str, overrides: list[str], steps: int) -> Any:
     order = "stream" if run.task.carries_state(run.model) else "shuffled"
 
     def block() -> Figures:
-        updates = run.build_optimizer(run.model)
+        updates = run.build_optimizer("model")
         times.clear()
         carry, done = None, 0
         while done < steps:
