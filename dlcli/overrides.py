@@ -60,7 +60,7 @@ def prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[str
 
 
 def _quoted(text: str) -> str:
-    """An override of such an option with its value in quotes, unless that is quoted, empty, null or an interpolation."""
+    """An override of such an option with its value in quotes, unless it is quoted, empty, null or an interpolation."""
     key, equals, value = text.partition("=")
     if (
         not equals
