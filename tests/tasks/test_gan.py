@@ -21,6 +21,7 @@ from dlcli.functional.adversarial_losses import discriminator_loss, generator_lo
 from dlcli.functional.features import features_and_scores, pooled_pixels
 from dlcli.registry import DATA, OPTIMIZERS, SCHEDULERS, TASKS
 from dlcli.spec import DataSpec
+from dlcli.tasks.gan import noise_for
 from dlcli.trainers.step import Stepper
 from tests.test_resume import interrupt, outcome, same
 
@@ -327,6 +328,16 @@ def test_the_preview_shows_the_same_noise_each_time() -> None:
     task, batch = make_task(DataSpec(input_shape=(1, 8, 8))), ImageBatch(torch.rand(3, 1, 8, 8), torch.zeros(3))
     shown = [task.preview({"model": model.eval()}, batch)["samples"] for _ in range(2)]
     assert torch.equal(*shown)
+
+
+@pytest.mark.parametrize("latent_size", [2, 7, 100])
+def test_the_first_noises_are_the_same_for_any_number(latent_size: int) -> None:
+    model = Pair()
+    model.latent_size = latent_size
+    many = noise_for(model, 40, 3)
+    assert all(torch.equal(noise_for(model, count, 3), many[:count]) for count in (1, 2, 5, 39))
+    assert not torch.equal(noise_for(model, 40, 4), many)
+    assert abs(float(noise_for(model, 5000, 0).std()) - 1) < 0.05
 
 
 def test_points_are_drawn_in_the_plane() -> None:
