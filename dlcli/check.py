@@ -64,6 +64,8 @@ def check(
         problems += _cadence_problems(config)
     if "trainer" in groups and "trainer" not in broken and config.get("layers") == "scratch":
         problems += _scratch_problems(config["trainer"])
+    if "data" in groups and "data" not in broken:
+        problems += _fold_problems(config["data"])
     return problems
 
 
@@ -288,12 +290,22 @@ def _cadence_problems(config: Mapping[str, Any]) -> list[str]:
 def _scratch_problems(trainer: Mapping[str, Any]) -> list[str]:
     """What the hand-written layers cannot do."""
     problems = []
+    if TRAINERS.constant(trainer["name"], "model_methods", ()):  # the model learns by a method of its own
+        problems.append(f"layers=scratch: trainer '{trainer['name']}' computes no gradient of layers; use layers=torch")
     if trainer.get("precision") in ("bf16", "fp16"):
         precision = trainer["precision"]
         problems.append(f"trainer.precision={precision}: layers=scratch computes in fp32 or fp64; use one of them")
     if trainer.get("compile"):
         problems.append("trainer.compile=true: layers=scratch is not compiled; use trainer.compile=false")
     return problems
+
+
+def _fold_problems(data: Mapping[str, Any]) -> list[str]:
+    """A part of a cross-validation that does not exist, which a sweep over the folds should know before it starts."""
+    fold, folds = data.get("fold") or 0, data.get("folds")
+    if folds is None:
+        return [f"data.fold={fold}: say with data.folds how many parts there are"] if fold else []
+    return [f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}"] if fold >= folds else []
 
 
 def _monitor_problems(config: Mapping[str, Any]) -> list[str]:

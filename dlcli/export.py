@@ -24,12 +24,17 @@ SAME_CODE = 1e-6
 OTHER_CODE = 1e-4
 
 
-def example_inputs(saved: SavedRun) -> Tensor:
-    """The inputs (B, …) of the first batch of the data that validate, in the model's precision, on the CPU."""
+def network_and_inputs(saved: SavedRun, model: nn.Module) -> tuple[nn.Module, Tensor]:
+    """The network that is exported, and inputs (B, …) for it, on the CPU in the model's precision.
+
+    Args:
+        saved: the run; the inputs come from the first batch of its data that validate.
+        model: the run's, or one with the same weights.
+    """
     batch = saved.data.batches("val" if "val" in saved.data.splits else "train", order="sequential")[0]
-    dtype = next((parameter.dtype for parameter in saved.model.parameters()), torch.float32)
-    inputs: Tensor = converted(batch, dtype if dtype == torch.float64 else None)[0]
-    return inputs.cpu()
+    dtype = _dtype(saved.model)
+    network, inputs = saved.task.exported(model.cpu(), converted(batch, dtype if dtype == torch.float64 else None))
+    return network, inputs.cpu()
 
 
 def to_safetensors(saved: SavedRun, output: Path) -> float:
@@ -61,13 +66,13 @@ def to_safetensors(saved: SavedRun, output: Path) -> float:
         "label_names": json.dumps(saved.record["label_names"]),
         "shared": json.dumps(shared),
     }
-    inputs = example_inputs(saved)
+    network, inputs = network_and_inputs(saved, saved.model)
 
     def difference(file: Path) -> float:
         loaded = load_file(file)
         rebuilt = build_model(saved.config, saved.choices, saved.spec, saved=True).to(dtype=_dtype(saved.model)).eval()
         rebuilt.load_state_dict({**loaded, **{name: loaded[first] for name, first in shared.items()}})
-        return _difference(_outputs(saved.model.cpu(), inputs), _outputs(rebuilt, inputs))
+        return _difference(_outputs(network, inputs), _outputs(network_and_inputs(saved, rebuilt)[0], inputs))
 
     return _written(output, lambda file: save_file(tensors, file, metadata), difference, SAME_CODE)
 
@@ -75,7 +80,8 @@ def to_safetensors(saved: SavedRun, output: Path) -> float:
 def to_onnx(saved: SavedRun, output: Path) -> float:
     """Write the model as an ONNX graph with any batch size. Returns the largest difference of outputs.
 
-    Its input is called "inputs": pictures or rows as the run's data prepare them, or tokens (B, T) of the trained T.
+    Its input is called "inputs": pictures or rows as the run's data prepare them, tokens (B, T) of the trained T, or
+    the noise of a generator.
 
     Raises:
         ConfigError: the packages are not installed. DlcliError: the graph computes something else.
@@ -87,8 +93,7 @@ def to_onnx(saved: SavedRun, output: Path) -> float:
         raise ConfigError(
             f"--format onnx needs {error.name}; install what it needs: pip install 'dlcli[export]'"
         ) from None
-    inputs = example_inputs(saved)
-    model = saved.model.cpu()
+    model, inputs = network_and_inputs(saved, saved.model)
     traced = inputs[[0, -1]]  # a batch of one would be taken for a constant
 
     def write(file: Path) -> None:

@@ -33,7 +33,10 @@ def judging_classifier(
     Raises:
         ConfigError: no such run, not one of classification, or one on other data. DataError: a damaged file.
     """
-    directory = find(text, run_dir, trained=True)
+    try:
+        directory = find(text, run_dir, trained=True)
+    except ConfigError as error:
+        raise ConfigError(f"task.classifier: {error} (or task.classifier=null)") from None
     config = load_yaml(directory / "config.yaml")
     if not isinstance(config, dict):
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ AS_TYPED = ("data.path", "data.labels", "run_dir", "init_from", "model.kernel")
 """Options whose values are taken as typed: spaces, accents and commas of a path, and parentheses of an expression, need
 no second quotes."""
 EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"
+_QUOTED_KEY = re.compile(r"""[{,]\s*(["'])[^"']*\1\s*:""")
 MAX_OVERRIDE = 2_000  # characters; Hydra's grammar takes a second for twice as many
 MAX_KEY = 200  # characters
 MAX_DEPTH = 20  # brackets within brackets in an override
@@ -35,7 +37,7 @@ def prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[str
         try:
             override = parser.parse_override(text)
         except Exception:
-            problems.append(f"cannot read '{label}'; expected key=value, {EXAMPLE}")
+            problems.append(unreadable(text))
             continue
         key = override.key_or_group
         if len(key) > MAX_KEY:
@@ -57,6 +59,13 @@ def prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[str
         else:
             prepared.append("++" + text.lstrip("+"))
     return prepared, problems
+
+
+def unreadable(text: str) -> str:
+    """The message for an override that Hydra's grammar refuses."""
+    if _QUOTED_KEY.search(text):
+        return f"cannot read '{shown(text)}'; write the names in a mapping without quotes, such as {{output.*:3}}"
+    return f"cannot read '{shown(text)}'; expected key=value, {EXAMPLE}"
 
 
 def _quoted(text: str) -> str:
@@ -129,5 +138,5 @@ def parse_values(overrides: Sequence[str], text_keys: Collection[str] = ()) -> d
         except Exception:
             simple = False
         if not simple:
-            raise ConfigError(f"cannot read '{shown(text)}'; expected key=value, {EXAMPLE}")
+            raise ConfigError(unreadable(text))
     return values

@@ -113,6 +113,7 @@ class Run:
         self.task.class_counts, self.task.target_scale = self.data.class_counts, self.data.target_scale
         self.task.true_parameters = self.data.true_parameters
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
+        refuse_unmeasured(trainer.get("monitor"), self.task, self.data_label)
         self.notes = (*self.data.notes, *self.task.prepare(self.data))
         if self.config["task"].get("classifier") is not None:
             self.config["task"]["classifier"], self.task.classifier = self._classifier()
@@ -421,6 +422,19 @@ def check_fingerprint(expected: str, data: DataModule, label: str, directory: Pa
         raise DataError(
             f"{directory.name}: the data '{label}' ({data.source}) are not those that the run was started with "
             f"(SHA-256 {expected[:12]}… then, {data.fingerprint[:12]}… now); {remedy}"
+        )
+
+
+def refuse_unmeasured(monitor: str | None, task: Task, data: str) -> None:
+    """Refuse to watch a metric that the task has in general, and does not measure on these data.
+
+    Raises:
+        ConfigError: names those that it does.
+    """
+    measured = [name for name in task.metrics() if name in task.metric_directions]
+    if monitor is not None and monitor.partition("/")[2] not in measured:
+        raise ConfigError(
+            f"trainer.monitor={monitor}: not measured on data '{data}'; measured are {', '.join(measured)}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -228,5 +229,9 @@ class Predictions:
 
     @property
     def notes(self) -> list[str]:
-        """What was strange about the inputs that have been read."""
-        return list(dict.fromkeys(note for inputs in self.inputs for note in inputs.notes))
+        """What was strange about the inputs that have been read. Of notes that differ in their numbers from run to run,
+        as each run knows other rows, the first."""
+        first: dict[str, str] = {}
+        for note in (note for inputs in self.inputs for note in inputs.notes):
+            first.setdefault(re.sub(r"\d[\d,]*", "0", note), note)
+        return list(first.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -12,12 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from dlcli.config import compose
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, shown
 from dlcli.hydra_composition import Composed, compose_choices, config_loader
 from dlcli.overrides import size_problem
 
 MAX_JOBS = 10_000
-UNREADABLE = "these values cannot be counted; write choice(…) of plain values, or range(…) of numbers"
+UNREADABLE = "these values cannot be counted; write choice(…) of plain values, range(…) or logspace(…) of numbers"
+MALFORMED = (
+    f"expected logspace(first,last,count), two numbers above 0 and a whole number from 2 to {MAX_JOBS:,}, such as "
+    "logspace(1e-4,1,9)"
+)
+LOGSPACE = re.compile(r"([^=]+)=logspace\(([^,()]+),([^,()]+),([^,()]+)\)")
 
 
 def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[str]]:
@@ -37,6 +43,13 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
         problem = size_problem(text)
         if problem:
             problems.append(problem)
+            continue
+        spaced = LOGSPACE.fullmatch(text.replace(" ", ""))
+        if spaced is not None:
+            try:
+                choices[spaced[1]] = [f"{spaced[1]}={value:.6g}" for value in _logspace(*spaced.groups()[1:])]
+            except ValueError:
+                problems.append(f"'{shown(text)}': {MALFORMED}")
             continue
         try:
             (override,) = parser.parse_overrides([text])
@@ -69,6 +82,18 @@ def expand(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[s
     if problems:
         raise ConfigError(problems)
     return [list(job) for job in itertools.product(*choices.values())]
+
+
+def _logspace(first: str, last: str, count: str) -> list[float]:
+    """``count`` numbers from the first to the last, with a constant factor between neighbours.
+
+    Raises:
+        ValueError: not two numbers above 0 and a whole number.
+    """
+    low, high, steps = float(first), float(last), int(count) - 1
+    if not (0 < low < math.inf and 0 < high < math.inf and 1 <= steps < MAX_JOBS):
+        raise ValueError
+    return [low * (high / low) ** (place / steps) for place in range(steps + 1)]
 
 
 def _span(value: Any) -> float:

@@ -16,7 +16,7 @@ LONG |= {name for name, experiment in experiments.read_all().items() if experime
 
 SMALLER = [
     *("data.batch_size=2", "data.size=32", "trainer.max_epochs=null", "trainer.max_steps=2"),
-    *("trainer.eval_every=null", "trainer.limit_eval_batches=1", "trainer.patience=null"),
+    *("trainer.eval_every=null", "trainer.limit_eval_batches=1", "trainer.patience=null", "task.probe_per_class=5"),
 ]
 FEDERATED = ["trainer.rounds=1", "data.min_frequency=500"]  # few words, so that encryption is quick
 

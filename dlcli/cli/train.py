@@ -22,7 +22,7 @@ Examples:
 RESUMABLE = frozenset(
     f"trainer.{key}"
     for key in (
-        *("max_epochs", "max_steps", "max_minutes", "patience", "keep_top"),
+        *("max_epochs", "max_steps", "rounds", "max_minutes", "patience", "keep_top"),
         *("eval_every", "checkpoint_every", "log_every"),
         *("device", "devices", "process_timeout"),
     )
@@ -142,7 +142,7 @@ def resume_run(
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
     config = change_values(saved, overrides, RESUMABLE)
     saved_at = present.summary.get("saved", {})  # the checkpoint may be older than the last step that was done
-    for limit, reached in (("max_steps", "steps"), ("max_epochs", "epochs")):
+    for limit, reached in (("max_steps", "steps"), ("rounds", "steps"), ("max_epochs", "epochs")):
         budget, done = config.get("trainer", {}).get(limit), saved_at.get(reached, 0)
         if isinstance(budget, int | float) and budget < done:
             raise ConfigError(

@@ -71,6 +71,7 @@ class CsvTable(TensorData):
         split_seed: Natural,
         split_column: str | None,
         time_column: str | None,
+        client_column: str | None,
         folds: Folds | None,
         fold: Natural,
         identity: str | None,
@@ -102,14 +103,14 @@ class CsvTable(TensorData):
             ignore = [*ignore, identity]
         for option, names in (("ignore", ignore), ("categories", categories)):
             require_columns(self.table, names, option)
-        if split_column is not None:
-            require_columns(self.table, [split_column], "split_column")
-        if time_column is not None:
-            require_columns(self.table, [time_column], "time_column")
+        named = {"split_column": split_column, "time_column": time_column, "client_column": client_column}
+        for option, name in named.items():
+            if name is not None:
+                require_columns(self.table, [name], option)
 
         columns, lines, goal = self._read(
-            {*(name for name in self.table.names if name not in ignore), target, split_column, time_column},
-            {*categories, *([split_column] if split_column else [])},
+            {*(name for name in self.table.names if name not in ignore), target, *named.values()},
+            {*categories, *(name for name in (split_column, client_column) if name is not None)},
         )
         if log_target:
             goal = _logarithms(goal, lines, self.table.path, target)
@@ -131,9 +132,12 @@ class CsvTable(TensorData):
                 else splits.random_order(len(lines), split_seed)
             )
             parts = splits.divide(order, val_fraction, test_fraction, folds, fold)
-        features = [name for name in self.table.names if name not in {*ignore, target, split_column}]
+        features = [name for name in self.table.names if name not in {*ignore, target, split_column, client_column}]
         self._fit(features, columns, parts["train"], goal, max_categories, standardize_targets, log_target)
         self.goal, self.parts, self.splits = goal, parts, tuple(parts)
+        if client_column is not None:
+            owners = _owners(columns[client_column], lines, self.table.path)
+            self.owners = torch.from_numpy(owners[parts["train"]]).long()
         dense, positions = self.encoding.encode(columns)
         self._store(torch.from_numpy(dense), torch.from_numpy(positions))
         self._describe(columns, goal)
@@ -336,4 +340,17 @@ def _times(column: Column, lines: Array, path: Path) -> Array:
         )
     if column.missing.any():
         raise DataError(f"{path}:{lines[column.missing.argmax()]}: data.time_column={column.name} has no value here")
+    return column.values
+
+
+def _owners(column: Column, lines: Array, path: Path) -> Array:
+    """A number for each different text of a column, by row.
+
+    Raises:
+        DataError: it has no text somewhere, or too many different ones to be names.
+    """
+    if not column.texts:
+        raise DataError(f"{path}: data.client_column={column.name} holds too many different texts for names")
+    if column.missing.any():
+        raise DataError(f"{path}:{lines[column.missing.argmax()]}: data.client_column={column.name} names nobody here")
     return column.values

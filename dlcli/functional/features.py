@@ -23,9 +23,10 @@ def last_linear(classifier: nn.Module) -> nn.Linear:
 def features_and_scores(classifier: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """What the last linear layer reads, (B, F), and what the classifier says, (B, C)."""
     read: list[Tensor] = []
-    hook = last_linear(classifier).register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
+    last = last_linear(classifier)
+    hook = last.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
     try:
-        scores = classifier(inputs)
+        scores = classifier(inputs.to(last.weight.dtype))
     finally:
         hook.remove()
     return read[0].flatten(1), scores

@@ -96,8 +96,7 @@ def pretrained(architecture: str) -> dict[str, Tensor]:
     """torchvision's best weights for an architecture, from its cache or the network.
 
     Raises:
-        ConfigError: they cannot be downloaded.
-        DataError: the file in the cache holds something else than tensors.
+        DataError: they cannot be downloaded, or the file in the cache holds something else than tensors.
     """
     import torchvision.models as networks
 
@@ -108,7 +107,7 @@ def pretrained(architecture: str) -> dict[str, Tensor]:
             state: dict[str, Tensor] = best.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "reason", None) or error
-        raise ConfigError(
+        raise DataError(
             f"model.weights=pretrained: {best.url} cannot be fetched ({reason}); fetch the file elsewhere and name it "
             "with model.weights=FILE, or use model.weights=null"
         ) from None

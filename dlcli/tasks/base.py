@@ -144,6 +144,10 @@ class Task:
             ConfigError: this model, or these data, do not fit the task.
         """
 
+    def exported(self, model: nn.Module, batch: Any) -> tuple[nn.Module, Tensor]:
+        """The network that other programs are given, and inputs (B, …) for it: the model and the batch's inputs."""
+        return model, batch[0]
+
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """What to look at in TensorBoard after an evaluation, by tag.
 

@@ -89,6 +89,8 @@ def some_of_each(batches: Iterator[Any], per_class: int | None, num_classes: int
         kept = (rank * found).sum(1) <= per_class if per_class is not None else slice(None)
         images.append(batch[0][kept])
         labels.append(batch[1][kept])
+        if per_class is not None and int(seen.min()) >= per_class:
+            break  # no class needs another
     return torch.cat(images), torch.cat(labels)
 
 

@@ -31,6 +31,7 @@ from dlcli.tasks.outputs import check_shape
 
 PIXELS = 8  # the side to which pictures are averaged where there is no classifier
 PREVIEW_POINTS = 500
+DRAWN_TOGETHER = 16  # normal numbers, by torch; where fewer are left over, it draws the last 16 anew
 
 
 @TASKS.register("gan")
@@ -173,6 +174,10 @@ class AdversarialTask(Task):
         for name in self.metric_directions:
             metrics[name].update(*features)
 
+    def exported(self, model: Any, batch: Any) -> tuple[nn.Module, Tensor]:
+        """The generator, and noise."""
+        return model.generator, noise_for(model, len(batch[0]), self.preview_seed)
+
     @torch.no_grad()
     def preview(self, networks: Networks, batch: Any) -> dict[str, Any]:
         """ "samples": what the generator makes of the same noise each time; points beside some of the data's."""
@@ -227,8 +232,10 @@ class AdversarialTask(Task):
 
 def noise_for(model: Any, count: int, seed: int) -> Tensor:
     """Standard normal noise (count, latent_size); the first rows are the same for any count."""
-    weight = next(model.parameters())
-    return torch.randn(count, model.latent_size, generator=generator(seed)).to(weight)
+    size = count * model.latent_size
+    drawn_together = -(-size // DRAWN_TOGETHER) * DRAWN_TOGETHER
+    noise = torch.randn(drawn_together, generator=generator(seed))[:size]
+    return noise.view(count, model.latent_size).to(next(model.parameters()))
 
 
 def noise_seed(examples: Tensor) -> int:

@@ -26,7 +26,7 @@ class Minimization(Task):
 
     Model contract: ``model(noise (1, D)) -> the point (1, D)``; ``model.remember(position)`` keeps one for the
     picture.
-    Metrics: loss (the value), x1 and x2 (where the point is; of a function of one number both are that number).
+    Metrics: loss (the value), x1 and, of a function of two numbers, x2 (where the point is).
     """
 
     goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"model": ("point",), "data": ("objective",)}
@@ -48,13 +48,13 @@ class Minimization(Task):
         model.remember(before)  # here a step was taken; what a trainer only tried does not come so far
 
     def metrics(self) -> dict[str, Metric]:
-        return {"loss": Mean(), "x1": Mean(), "x2": Mean()}
+        return {"loss": Mean(), **{f"x{place}": Mean() for place in range(1, min(self.dimension, 2) + 1)}}
 
     def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
         point = networks["model"](batch.noise)[0]  # (D,)
         metrics["loss"].update(OBJECTIVES[batch.function].function(point))
-        metrics["x1"].update(point[0])
-        metrics["x2"].update(point[self.dimension - 1])
+        for place in range(min(self.dimension, 2)):
+            metrics[f"x{place + 1}"].update(point[place])
 
     @torch.no_grad()
     def preview(self, networks: Networks, batch: Any) -> dict[str, Tensor]:

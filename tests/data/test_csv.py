@@ -419,3 +419,17 @@ def test_boston_s_table_gives_the_rows_of_its_own_entry(mirror: Path):
         ours, theirs = (d.batches(split, order="sequential")[0] for d in (data, own))
         assert torch.allclose(ours.targets[:8], theirs.targets[:8])
         assert torch.allclose(ours.features[:8], theirs.features[:8], atol=1e-5)
+
+
+def test_a_column_of_owners_is_no_feature_and_says_who_has_which_row(tmp_path: Path):
+    rows = [["id", "x", "y"], *([["ada", "bob", "7"][number % 3], number, 2 * number] for number in range(30))]
+    file = tmp_path / "owned.csv"
+    file.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    data = load(file, client_column="id")
+    assert data.spec.input_shape == (1,)
+    assert data.owners is not None
+    assert data.owners.tolist() == [number % 3 for number in data.parts["train"]]
+    assert load(file).owners is None
+    file.write_text(file.read_text().replace("ada,3,", ",3,"))
+    with pytest.raises(DataError, match=r"owned.csv:5: data.client_column=id names nobody here"):
+        load(file, client_column="id")

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from dlcli import train
 from dlcli.data import enron_spam
 from dlcli.data.splits import in_turns
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.data.word_sets import LabelledText, WordSets, padded, words_of
 from dlcli.errors import ConfigError, DataError
 from dlcli.registry import DATA
+from dlcli.saved_run import SavedRun
 
 TEXTS = [
     LabelledText(words_of("Buy now , buy cheap"), 1),
@@ -57,7 +59,9 @@ def test_lines_of_a_file_are_texts(tmp_path: Path) -> None:
     file = tmp_path / "mails.txt"
     file.write_text("cheap cheap meeting\n\nnothing\n")
     kept = {"vocabulary": sets().vocabulary.to_json()}
-    ((numbers, batch),) = list(WordSets.prediction_inputs(file, kept))
+    inputs = WordSets.prediction_inputs(file, kept)
+    ((numbers, batch),) = list(inputs)
+    assert (inputs.identity, inputs.notes) == ("line", [])
     assert numbers == ["1", "3"]
     assert batch.words.tolist() == [[1, 3], [0, 0]]
     with pytest.raises(DataError, match="cannot be read"):
@@ -125,3 +129,31 @@ def test_an_archive_without_mails_is_refused(archive: Path) -> None:
         pass
     with pytest.raises(DataError, match="no mails in folders 'ham' and 'spam'"):
         enron()
+
+
+@pytest.mark.usefixtures("archive")
+def test_a_trained_run_says_of_each_line_what_it_is(tmp_path: Path) -> None:
+    options = ["max_words=20", "min_frequency=1", "test_size=1", "val_size=1", "batch_size=2"]
+    run = train(["data=enron_spam", *(f"data.{option}" for option in options), f"run_dir={tmp_path}"])
+    file = tmp_path / "mails.txt"
+    file.write_text("a meeting at noon\n\ncheap !\n")
+    rows = list(SavedRun(run.directory).predictions(file))
+    assert [(row["line"], row["label"]) for row in rows] == [(["1", "3"], ["ham", "spam"])]
+
+
+@pytest.mark.usefixtures("archive")
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("none", "the server reads all 3 words of the text and no other: meeting"),
+        ("masks", "the text has 3 words; in the message 15 of 15 words have moved, 3 of them words of the text"),
+    ],
+)
+def test_an_update_shows_its_words_unless_it_is_protected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, line: str
+) -> None:
+    options = ["data.max_words=20", "data.min_frequency=1", "data.test_size=1", "data.val_size=0", "data.batch_size=2"]
+    federated = ["trainer=federated_averaging", "trainer.rounds=1", "trainer.partition=consecutive"]
+    shown = ["trainer.show_leak=true", f"trainer.secure_aggregation={kind}", f"run_dir={tmp_path}"]
+    train(["data=enron_spam", *options, *federated, *shown], quiet=False)
+    assert line in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_trained_weights_without_a_network(monkeypatch):
 
     monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
-    with pytest.raises(ConfigError, match=r"pretrained: https://.* cannot be fetched \(no route to host\)"):
+    with pytest.raises(DataError, match=r"pretrained: https://.* cannot be fetched \(no route to host\)"):
         build("squeezenet1_1", "pretrained")
 
 

@@ -1,0 +1,43 @@
+"""Requests that cannot be carried out are answered in one line, before anything is loaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from dlcli import train
+from dlcli.config import compose
+from dlcli.errors import ConfigError
+from dlcli.sweep_expansion import compose_jobs, expand
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (['lr_factors={"*":3}'], r"write the names in a mapping without quotes, such as \{output\.\*:3\}"),
+        (["data=digits", "data.folds=5", "data.fold=5"], r"data.fold=5: with data.folds=5, expected 0 to 4"),
+        (["data=mnist", "data.fold=2"], r"data.fold=2: say with data.folds how many parts there are"),
+        (
+            ["data=digits", "model=naive_bayes", "trainer=fit", "layers=scratch"],
+            r"layers=scratch: trainer 'fit' computes no gradient of layers; use layers=torch",
+        ),
+        (["data=frozen_lake", "layers=scratch"], r"layers=scratch: trainer 'q_learning' computes no gradient"),
+    ],
+)
+def test_refused_when_composed(options: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose(options)
+
+
+def test_a_fold_that_does_not_exist_is_found_before_a_sweep_starts() -> None:
+    with pytest.raises(ConfigError, match=r"data.fold=3: with data.folds=3, expected 0 to 2 \(job 3: data.fold=3\)"):
+        compose_jobs(expand(["data=digits", "data.folds=3", "data.fold=range(4)"], []), [])
+
+
+def test_a_function_of_one_number_has_no_second_coordinate(tmp_path) -> None:
+    options = ["data=objective", "data.function=square", "model.start=[10.0]", f"run_dir={tmp_path}"]
+    run = train([*options, "trainer.max_steps=1"])
+    assert set(run.summary["metrics"]["val"]) == {"loss", "x1"}
+    with pytest.raises(
+        ConfigError, match=r"trainer.monitor=val/x2: not measured on data 'objective'; measured are loss"
+    ):
+        train([*options, "trainer.monitor=val/x2"])
