@@ -19,7 +19,11 @@ Example:
   dlcli doctor    exit code 0: dlcli can be used here; 1: something must be mended first"""
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILURE"
-EXTRAS = {"plot": "matplotlib", "gp": "gpytorch"}  # extra of the package -> the module that it brings
+EXTRAS = {
+    "plot": "matplotlib",
+    "gp": "gpytorch",
+    "federated": "gmpy2",
+}  # extra of the package -> the module that it brings
 LOW_DISK = 2_000_000_000  # bytes
 
 

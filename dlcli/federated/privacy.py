@@ -13,6 +13,9 @@ import numpy as np
 from dlcli.errors import ConfigError
 from dlcli.federated.fixed_point import Floats
 
+ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 512, 1024)
+"""Of Rényi's divergence. Between whole numbers the accountant's series need not converge."""
+
 
 def require_accountant() -> None:
     """
@@ -45,7 +48,7 @@ def epsilon(noise_multiplier: float, client_fraction: float, rounds: int, delta:
     event: dp_accounting.DpEvent = dp_accounting.GaussianDpEvent(noise_multiplier)
     if client_fraction < 1:
         event = dp_accounting.PoissonSampledDpEvent(client_fraction, event)
-    accountant = rdp.RdpAccountant()
+    accountant = rdp.RdpAccountant(ORDERS)
     accountant.compose(dp_accounting.SelfComposedDpEvent(event, rounds))
     return float(accountant.get_epsilon(delta))
 

@@ -139,3 +139,21 @@ def test_a_trained_run_says_of_each_line_what_it_is(tmp_path: Path) -> None:
     file.write_text("a meeting at noon\n\ncheap !\n")
     rows = list(SavedRun(run.directory).predictions(file))
     assert [(row["line"], row["label"]) for row in rows] == [(["1", "3"], ["ham", "spam"])]
+
+
+@pytest.mark.usefixtures("archive")
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("none", "the server reads all 3 words of the text and no other: meeting"),
+        ("masks", "the text has 3 words; in the message 15 of 15 words have moved, 3 of them words of the text"),
+    ],
+)
+def test_an_update_shows_its_words_unless_it_is_protected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, line: str
+) -> None:
+    options = ["data.max_words=20", "data.min_frequency=1", "data.test_size=1", "data.val_size=0", "data.batch_size=2"]
+    federated = ["trainer=federated_averaging", "trainer.rounds=1", "trainer.partition=consecutive"]
+    shown = ["trainer.show_leak=true", f"trainer.secure_aggregation={kind}", f"run_dir={tmp_path}"]
+    train(["data=enron_spam", *options, *federated, *shown], quiet=False)
+    assert line in capsys.readouterr().out

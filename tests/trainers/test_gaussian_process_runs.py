@@ -54,7 +54,7 @@ def test_posterior_and_loss_are_those_of_gpytorch(kernel: str) -> None:
     from dlcli.trainers.gpytorch import import_gpytorch, mirrored
 
     gpytorch = import_gpytorch()
-    run = prepare([*SINES, f"model.kernel='{kernel}'", "model.noise=0.2"], config_dirs=[], plugins=[], quiet=True)
+    run = prepare([*SINES, f"model.kernel={kernel}", "model.noise=0.2"], config_dirs=[], plugins=[], quiet=True)
     model = run.model
     assert isinstance(model, GaussianProcess)
     with torch.no_grad():
