@@ -13,7 +13,7 @@ from dlcli.check import check, group_problems, unused_groups
 from dlcli.errors import ConfigError, DataError, shown, suggestion
 from dlcli.hydra_composition import Composed, compose_choices, compose_tree, named_groups
 from dlcli.inspection import inspector
-from dlcli.overrides import PATHS, group_problem, parse_values, prepare
+from dlcli.overrides import AS_TYPED, group_problem, parse_values, prepare
 from dlcli.registry import TASKS
 
 
@@ -182,7 +182,7 @@ def change_group_values(
     """
     changed = copy.deepcopy(dict(config))
     choices: dict[str, str | None] = {}
-    values = parse_values(overrides, PATHS)
+    values = parse_values(overrides, AS_TYPED)
     for key in values:
         if key.partition(".")[0] not in ("data", "task"):
             raise ConfigError(f"'{shown(key)}' has no effect on saved weights; data and task options can change")

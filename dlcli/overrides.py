@@ -11,8 +11,9 @@ from dlcli import catalogue
 from dlcli.catalogue import GROUPS
 from dlcli.errors import ConfigError, shown, suggestion
 
-PATHS = ("data.path", "data.labels", "run_dir", "init_from")
-"""Options whose values are taken as typed, so that spaces, accents and commas in a path need no second quotes."""
+AS_TYPED = ("data.path", "data.labels", "run_dir", "init_from", "model.kernel")
+"""Options whose values are taken as typed: spaces, accents and commas of a path, and parentheses of an expression, need
+no second quotes."""
 EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"
 _QUOTED_KEY = re.compile(r"""[{,]\s*(["'])[^"']*\1\s*:""")
 MAX_OVERRIDE = 2_000  # characters; Hydra's grammar takes a second for twice as many
@@ -32,7 +33,7 @@ def prepare(overrides: Sequence[str], directories: list[Path]) -> tuple[list[str
         if problem:
             problems.append(problem)
             continue
-        text = _quoted_path(text)
+        text = _quoted(text)
         try:
             override = parser.parse_override(text)
         except Exception:
@@ -67,10 +68,16 @@ def unreadable(text: str) -> str:
     return f"cannot read '{shown(text)}'; expected key=value, {EXAMPLE}"
 
 
-def _quoted_path(text: str) -> str:
-    """An override of a path with the value in quotes, unless it is quoted, empty, null or an interpolation already."""
+def _quoted(text: str) -> str:
+    """An override of such an option with its value in quotes, unless it is quoted, empty, null or an interpolation."""
     key, equals, value = text.partition("=")
-    if not equals or key.lstrip("+") not in PATHS or value in ("", "null", "???") or value[0] in "'\"" or "${" in value:
+    if (
+        not equals
+        or key.lstrip("+") not in AS_TYPED
+        or value in ("", "null", "???")
+        or value[0] in "'\""
+        or "${" in value
+    ):
         return text
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"{key}='{escaped}'"

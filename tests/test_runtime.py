@@ -250,6 +250,18 @@ class TestCores:
         self.write(root / "sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000")
         assert runtime.available_cores(root) == cores
 
+    def test_free_memory_is_what_the_tightest_limit_leaves(self, tmp_path: Path):
+        device = torch.device("cpu")
+        free = runtime.free_memory(device, tmp_path)
+        assert 2**20 < free < 2**50
+        self.write(tmp_path / "proc/self/cgroup", "4:memory:/job\n0::/job")
+        self.write(tmp_path / "sys/fs/cgroup/job/memory.max", "max")
+        assert runtime.free_memory(device, tmp_path) > 2**20
+        for folder, limit, used in (("", "max", "current"), ("memory", "limit_in_bytes", "usage_in_bytes")):
+            self.write(tmp_path / "sys/fs/cgroup" / folder / f"job/memory.{limit}", "5000")
+            self.write(tmp_path / "sys/fs/cgroup" / folder / f"job/memory.{used}", "4000" if folder else "2000")
+            assert runtime.free_memory(device, tmp_path) == (1000 if folder else 3000)
+
     def test_this_machine(self):
         assert 1 <= runtime.available_cores() <= (os.cpu_count() or 1)
 
