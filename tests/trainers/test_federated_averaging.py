@@ -26,6 +26,7 @@ SMALL = ["data.batch_size=64", "trainer.clients=4", "optimizer.lr=0.05"]
 MOMENTUM = [  # a model with batch normalisation, and frozen weights that follow others
     *("model=momentum_contrast", "model.stages=[[1,8]]", "task=contrastive", "task.probe_per_class=5"),
     *("task.neighbors=3", "data.augmentation={resized_crop:[0.3,1.0,0.75,1.33]}", "data.batch_size=256"),
+    "trainer.eval_every=3",
 ]
 
 
