@@ -27,7 +27,7 @@ from dlcli.sweep_expansion import compose_jobs, expand
         ),
         (
             ["data=enron_spam", "trainer=federated_averaging", "trainer.key_bits=100000"],
-            r"trainer.key_bits=100000: expected a whole number at least 1024, at most 8192",
+            r"trainer.key_bits=100000: expected a whole number at least 1024 and at most 8192",
         ),
         (["data=frozen_lake", "layers=scratch"], r"layers=scratch: trainer 'q_learning' computes no gradient"),
     ],
