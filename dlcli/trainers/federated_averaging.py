@@ -135,7 +135,7 @@ class FederatedAveragingTrainer(Trainer):
             # The round. A signal ends it, and the model is what it was before.
             before = flatten(run.model)
             factor = schedule.factor(loop.step)
-            logged = self._round(run, loop.step, before, factor)
+            logged = self.one_round(run, loop.step, before, factor)
             if logged is None:
                 assign(run.model, before)
                 save(run, loop, "last", scheduler=schedule.state_dict())
@@ -159,7 +159,7 @@ class FederatedAveragingTrainer(Trainer):
         batch = self._passes(run, 0, 0)[0][0]
         return losses_of(run.model, run.task, converted(batch, self.dtype))
 
-    def _round(self, run: RunContext, number: int, before: Floats, rate_factor: float) -> dict[str, float] | None:
+    def one_round(self, run: RunContext, number: int, before: Floats, rate_factor: float) -> dict[str, float] | None:
         """Move the model by one round. Returns what to record, or None if a signal arrived."""
         random = generator(run.seed, number)
         chosen = self._choose(random)
@@ -170,7 +170,7 @@ class FederatedAveragingTrainer(Trainer):
             if run.interrupted():
                 return None
             if client not in silent:
-                trained.append(self._train(run, client, number, before, rate_factor))
+                trained.append(self.train_one(run, client, number, before, rate_factor))
                 message = round_.protect(client, self._weighted(client, trained[-1].update))
                 round_.server.receive(client, message)
                 sent += round_.size(message)
@@ -235,9 +235,10 @@ class FederatedAveragingTrainer(Trainer):
             for local in range(self.local_epochs)
         ]
 
-    def _train(
+    def train_one(
         self, run: RunContext, client: int, number: int, before: Floats, rate_factor: float, rows: Tensor | None = None
     ) -> Trained:
+        """What a client answers to the model ``before`` in a round, after training on its data (or on ``rows``)."""
         return train_client(
             run,
             before,
@@ -297,7 +298,7 @@ class FederatedAveragingTrainer(Trainer):
         vocabulary, rows = run.data.vocabulary, self.parts[0][:1]
         assert vocabulary is not None
         before = flatten(run.model)
-        update = self._train(run, 0, 0, before, rate_factor, rows).update
+        update = self.train_one(run, 0, 0, before, rate_factor, rows).update
         round_ = self._begin(list(range(min(2, len(self.parts)))), len(before) + 1)
         seen = round_.read(round_.protect(0, self._weighted(0, update)))
         read = moved_words(unflatten(run.model, seen[:-1]), vocabulary)
