@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ LEFT_OUT = {
 }
 """Options that only dlcli's own rounds have, at the values that Flower's rounds amount to."""
 START_SECONDS = 60
-SETTINGS = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 
 
 def main(arguments: list[str]) -> int:
@@ -105,22 +104,21 @@ def serve(address: str, overrides: list[str], clients: int) -> int:
             children[name] = stack.enter_context(started(node(local, number), folder / name))
         home = folder / "flwr"
         home.mkdir()
-        home.joinpath("config.toml").write_text(f'[superlink.here]\naddress = "{local}"\ninsecure = true\n')
-        options = folder / "options.toml"
+        (home / "config.toml").write_text(f'[superlink.here]\naddress = "{local}"\ninsecure = true\n')
+        options = home / "options.toml"
         options.write_text(f"overrides = {json.dumps(shlex.join(overrides))}\n")  # a string of JSON is one of TOML
-        environment = {**os.environ, **SETTINGS, "FLWR_HOME": str(home)}
         run = ["flwr", "run", str(APP), "here", "--stream", "--run-config", str(options)]
-        with subprocess.Popen(run, env=environment) as stream:
-            while stream.poll() is None:
-                time.sleep(0.5)
-                ended = [name for name, child in children.items() if child.poll() is not None]
-                if ended:
-                    stream.terminate()
-                    print((folder / ended[0] / "log").read_text(), file=sys.stderr)
-                    raise ConfigError(f"{ended[0]} has ended; its log is above")
+        stream = stack.enter_context(started(run, home, quiet=False))
+        while stream.poll() is None:
+            time.sleep(0.5)
+            ended = [name for name, child in children.items() if child.poll() is not None]
+            if ended:
+                print((folder / ended[0] / "log").read_text(), file=sys.stderr)
+                raise ConfigError(f"{ended[0]} has ended; its log is above")
         if stream.returncode:
             return 1
-        listed = subprocess.run(["flwr", "ls", "here", "--format", "json"], env=environment, stdout=subprocess.PIPE)
+        runs = ["flwr", "ls", "here", "--format", "json"]
+        listed = subprocess.run(runs, env=variables(home), stdout=subprocess.PIPE, check=True)
         return int(json.loads(listed.stdout)["runs"][0]["status"] != "finished:completed")
 
 
@@ -128,7 +126,8 @@ def client(address: str, number: int) -> int:
     """One client, until the server has been gone for a minute."""
     split(address)
     with tempfile.TemporaryDirectory(prefix="flower-") as home:
-        return subprocess.run(node(address, number), env={**os.environ, **SETTINGS, "FLWR_HOME": home}).returncode
+        with started(node(address, number), Path(home), quiet=False) as child:
+            return child.wait()
 
 
 def node(address: str, number: int) -> list[str]:
@@ -137,22 +136,29 @@ def node(address: str, number: int) -> list[str]:
     return ["flower-supernode", "--insecure", "--superlink", address, "--node-config", f"client={number}", *own]
 
 
+def variables(home: Path) -> dict[str, str]:
+    """The environment of a process whose files of Flower are in ``home``."""
+    return {**os.environ, "FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "FLWR_HOME": str(home)}
+
+
 @contextmanager
-def started(command: list[str], home: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process with a folder of its own for Flower's files, where its log is; ended at the end."""
-    home.mkdir()
-    environment = {**os.environ, **SETTINGS, "FLWR_HOME": str(home)}
+def started(command: list[str], home: Path, *, quiet: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended at the end, with all that it has started; if ``quiet``, it writes to ``home/log``."""
+    home.mkdir(exist_ok=True)
     with (home / "log").open("wb") as log:
-        child = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        output = log if quiet else None
+        child = subprocess.Popen(
+            command, env=variables(home), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
         try:
             yield child
         finally:
-            child.terminate()
-            try:
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(child.pid, signal.SIGTERM)
                 child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
