@@ -75,6 +75,10 @@ def reads_yaml_otherwise(node: ast.AST) -> bool:
     return name_of(node.func) != "yaml.load" or name_of(keyword(node, "Loader") or node) != "_Loader"
 
 
+NEEDS_L_BFGS = {"dlcli/tasks/feature_probe.py", "dlcli/trainers/gaussian_process.py"}
+"""What a convex or a small full-batch problem is solved with; no system of the books, so torch's own."""
+
+
 def uses_torch_optim(node: ast.AST) -> bool:
     """Not a matter of safety: importing it costs most of a second, and the optimizers here are our own."""
     return any(f"{name}.".startswith("torch.optim.") for name in [*modules_of(node), name_of(node)])
@@ -156,7 +160,9 @@ def caught(rule: Rule, text: str) -> list[int]:
 def test_the_package(rule: Rule):
     files = [*(ROOT / "dlcli").rglob("*.py"), *(ROOT / "hydra_plugins").rglob("*.py")]
     assert len(files) > 20
-    assert [f"{file.relative_to(ROOT)}:{line}" for file in files for line in caught(rule, file.read_text())] == []
+    exempt = NEEDS_L_BFGS if rule is uses_torch_optim else set()
+    texts = {name: file.read_text() for file in files if (name := str(file.relative_to(ROOT))) not in exempt}
+    assert [f"{name}:{line}" for name, text in texts.items() for line in caught(rule, text)] == []
 
 
 @pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, texts in VIOLATIONS.items() for text in texts])

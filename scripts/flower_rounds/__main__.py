@@ -79,7 +79,10 @@ def checked(overrides: list[str]) -> Mapping[str, Any]:
     Raises:
         ConfigError: a configuration that ``dlcli train`` refuses, or one that Flower's rounds cannot follow.
     """
-    trainer: dict[str, Any] = compose(overrides).config["trainer"]
+    config = compose(overrides).config
+    trainer: dict[str, Any] = config["trainer"]
+    if config["init_from"] is not None:
+        raise ConfigError(f"init_from={config['init_from']}: over Flower runs begin from their seed; use dlcli train")
     if trainer["name"] != "federated_averaging":
         raise ConfigError(f"trainer '{trainer['name']}': only trainer=federated_averaging has clients")
     for option, value in LEFT_OUT.items():

@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 
 from dlcli.cli.train import prepare, start_run
 from dlcli.errors import ConfigError, DataError
-from dlcli.federated.vectors import assign, flatten
+from dlcli.federated.vectors import assign, flatten, snapshot
 from dlcli.trainers.federated_averaging import FederatedAveragingTrainer
 
 server = ServerApp()
@@ -29,12 +29,12 @@ class FlowerTrainer(FederatedAveragingTrainer):
 
     grid: Grid
 
-    def one_round(self, run: Any, number: int, before: Any, rate_factor: float) -> dict[str, float] | None:
+    def one_round(self, run: Any, number: int, start: Any, rate_factor: float) -> dict[str, float] | None:
         """
         Raises:
             ConfigError: two clients have one number. DataError: no client could answer.
         """
-        count = len(self.parts)
+        before, count = flatten(run.model), len(self.parts)
         strategy = FedAvg(min_train_nodes=count, min_available_nodes=count, weighted_by_key="examples")
         weights = ArrayRecord({"weights": Array(before)})
         question = ConfigRecord({"number": number, "rate_factor": rate_factor, "fingerprint": run.data.fingerprint})
@@ -91,8 +91,8 @@ def answer(message: Message, context: Context) -> Message:
     if run.data.fingerprint != question["fingerprint"]:
         raise DataError(f"client {who}: its data are not the server's, so its part would not be either")
     assign(run.model, message.content["arrays"]["weights"].numpy())
-    before = flatten(run.model)  # as the model holds it
-    trained = run.trainer.train_one(run, who, int(question["number"]), before, float(question["rate_factor"]))
+    start, before = snapshot(run.model), flatten(run.model)
+    trained = run.trainer.train_one(run, who, int(question["number"]), start, float(question["rate_factor"]))
     content = {
         "arrays": ArrayRecord({"weights": Array(before + trained.update)}),
         "metrics": MetricRecord({"examples": len(run.trainer.parts[who]), **trained.means}),

@@ -326,7 +326,7 @@ def test_the_table_of_sources_is_sound():
     for file in files:
         assert len(file.sha256) == 64
         assert file.size > 0
-        assert file.addresses or file.path.startswith(("cifar10-jpg/", "hotdog/"))  # which nobody publishes as such
+        assert file.addresses or file.path.startswith(("cifar10-jpg/", "enron1/", "hotdog/"))  # nobody publishes them
         assert all(address.startswith("https://") and address.endswith(file.name) for address in file.addresses)
         assert not file.path.startswith("/")
         assert ".." not in file.path

@@ -85,6 +85,13 @@ def test_both_trainers_go_the_same_way(tmp_path: Path) -> None:
     assert opened.evaluate("test") == theirs.summary["metrics"]["test"]
 
 
+@needs_gpytorch
+def test_gpytorch_learns_one_target(tmp_path: Path) -> None:
+    rows = ["data=rows", "data.features=[[1.0],[2.0]]", "data.targets=[[1.0,2.0],[2.0,3.0]]", "model=rbf"]
+    with pytest.raises(ConfigError, match="'gpytorch' learns one target, and these data have 2; use trainer=gaussian_"):
+        train([*rows, "trainer=gpytorch", f"run_dir={tmp_path}"])
+
+
 def test_without_gpytorch_its_trainer_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     keep = builtins.__import__
 
