@@ -25,7 +25,7 @@ from dlcli.federated.masks import MaskedRound
 from dlcli.federated.paillier import generate
 from dlcli.federated.partition import divide
 from dlcli.federated.vectors import assign, flatten, restore, snapshot, unflatten
-from dlcli.hyperparameters import Count, Fraction, Ge, Gt, Lt, NonNegativeFloat, PositiveFloat, Probability
+from dlcli.hyperparameters import Count, Fraction, Ge, Gt, Le, Lt, NonNegativeFloat, PositiveFloat, Probability
 from dlcli.registry import TRAINERS
 from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted
@@ -62,7 +62,7 @@ class FederatedAveragingTrainer(Trainer):
         shuffle: bool,
         proximal: NonNegativeFloat,
         secure_aggregation: Literal["none", "masks", "paillier"],
-        key_bits: Annotated[int, Ge(1024)],
+        key_bits: Annotated[int, Ge(1024), Le(8192)],
         drop_out: Probability,
         clip_norm: PositiveFloat | None,
         noise_multiplier: PositiveFloat | None,
