@@ -80,6 +80,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
+Drawn = Annotated[int, Ge(1), Le(10_000)]  # pictures or curves in one drawing
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 FilePath = Annotated[str, MinLen(1), PathText()]
 RunReference = Annotated[str, MinLen(1), RunText()]
@@ -127,6 +128,7 @@ NAMES: dict[str, Any] = {
     "Literal": Literal,
     "Count": Count,
     "Natural": Natural,
+    "Drawn": Drawn,
     "Seed": Seed,
     "FilePath": FilePath,
     "RunReference": RunReference,
