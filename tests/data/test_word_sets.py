@@ -94,7 +94,7 @@ def test_the_mails_are_divided_as_the_book_divides_its_own() -> None:
 def test_of_mails_with_the_same_words_the_first_is_kept() -> None:
     texts = [("b a", 0), ("a", 0), ("a b b", 0), ("a b", 1), ("a", 0)]
     mails = [LabelledText(words_of(text), label) for text, label in texts]
-    assert enron_spam.distinct(mails) == [mails[0], mails[1], mails[3]]
+    assert enron_spam.without_repeats(mails) == [mails[0], mails[1], mails[3]]
 
 
 @pytest.fixture
