@@ -60,7 +60,7 @@ def judging_classifier(
         found = ", ".join(f"{key} {_typed(theirs.get(key))}" for key in differing)
         raise ConfigError(f"{where} has learned from other data ({found}); train a classifier with {wanted}")
     if record.get("fingerprint") != fingerprint:
-        raise ConfigError(f"{where} has learned from other data of that name; train a classifier on these")
+        raise ConfigError(f"{where} has learned from other examples of these data; train a classifier on the same")
     state, _ = load_state(directory, "best")
     model = restored_model(directory.name, saved, record["choices"], sizes, state, device).float()
     last_linear(model)

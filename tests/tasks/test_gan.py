@@ -343,7 +343,11 @@ def test_a_classifier_must_know_the_same_data(judge: Path, tmp_path: Path) -> No
     shutil.copytree(judge, copied)
     record = json.loads((copied / "spec.json").read_text())
     damages = {
-        "spec.json": (json.dumps({**record, "fingerprint": "0"}), ConfigError, "from other data of that name; train a"),
+        "spec.json": (
+            json.dumps({**record, "fingerprint": "0"}),
+            ConfigError,
+            "from other examples of these data; train a",
+        ),
         "./spec.json": ("{}", DataError, "spec.json: not the record of a run"),
         "config.yaml": ("task: {name: classification}", DataError, "config.yaml: not the configuration of a run"),
     }
