@@ -46,6 +46,7 @@ def check(
         f"missing option '{key}'; expected {describe(TOP_LEVEL[key])}" for key in TOP_LEVEL if key not in config
     ]
     broken = set()
+    misfits: list[str] = []
     checked = set(groups) - unused_groups(config)
     for group in REGISTRIES:
         found = group_problems(group, config.get(group), config) if group in checked else []
@@ -54,11 +55,12 @@ def check(
             broken.add(group)
     if not broken & {"model", "data", "task"}:
         trainer = config["trainer"]["name"] if "trainer" in groups and "trainer" not in broken else None
-        problems += _fit_problems(config, choices, directories, trainer)
+        misfits = _fit_problems(config, choices, directories, trainer)
         if trainer is not None:
-            problems += _partner_problems(config, choices, directories)
-        problems += _batch_problems(config, choices)
-    if "trainer" in groups and not broken & {"trainer", "task", "data"}:
+            misfits += _partner_problems(config, choices, directories)
+        problems += [*misfits, *_batch_problems(config, choices)]
+    # What belongs together decides what is measured: an entry that is to be changed says nothing about the monitor.
+    if "trainer" in groups and not misfits and not broken & {"trainer", "task", "data"}:
         problems += _monitor_problems(config)
     if "trainer" in groups and not broken & {"trainer", "task", "scheduler"}:
         problems += _cadence_problems(config)
@@ -211,6 +213,7 @@ def _partner_problems(
                 entry.name
                 for entry in catalogue.entries("model", directories).values()
                 if all(MODELS.has_method(entry.content()["name"], method) for method in methods)
+                and name in MODELS.constant(entry.content()["name"], "goes_with", {}).get(registry.group, (name,))
             ]
             problems.append(
                 f"{registry.group} '{name}' needs a model with {lacking[0]}(), which model "

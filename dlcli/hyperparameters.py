@@ -75,6 +75,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(step|epoch)s?")
 
 Count = Annotated[int, Ge(1)]
 Natural = Annotated[int, Ge(0)]
+Drawn = Annotated[int, Ge(1), Le(10_000)]  # pictures or curves in one drawing
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 FilePath = Annotated[str, MinLen(1), PathText()]
 PositiveFloat = Annotated[float, Gt(0)]
@@ -119,6 +120,7 @@ NAMES: dict[str, Any] = {
     "Literal": Literal,
     "Count": Count,
     "Natural": Natural,
+    "Drawn": Drawn,
     "Seed": Seed,
     "FilePath": FilePath,
     "PositiveFloat": PositiveFloat,

@@ -108,6 +108,8 @@ LAZY_ONLY = (
     "scipy",
     "pandas",
     "gpytorch",
+    "dp_accounting",
+    "gmpy2",
 )
 """Slow to import and needed by few runs: allowed inside functions only, everywhere."""
 

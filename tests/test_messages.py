@@ -20,6 +20,15 @@ from dlcli.sweep_expansion import compose_jobs, expand
             ["data=digits", "model=naive_bayes", "trainer=fit", "layers=scratch"],
             r"layers=scratch: trainer 'fit' computes no gradient of layers; use layers=torch",
         ),
+        (["data=enron_spam", "model=ngram"], r"^model 'ngram' does not go with task 'classification': add task=lang"),
+        (
+            ["data=fashion_mnist", "model=dcgan"],
+            r"^model 'dcgan' does not go with task 'classification': add task=gan$",
+        ),
+        (
+            ["data=enron_spam", "trainer=federated_averaging", "trainer.key_bits=100000"],
+            r"trainer.key_bits=100000: expected a whole number at least 1024 and at most 8192",
+        ),
         (["data=frozen_lake", "layers=scratch"], r"layers=scratch: trainer 'q_learning' computes no gradient"),
     ],
 )

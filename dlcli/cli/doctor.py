@@ -20,10 +20,10 @@ Example:
 
 OK, WARNING, FAILURE = "ok", "warning", "FAILURE"
 EXTRAS = {
-    "plot": "matplotlib",
-    "gp": "gpytorch",
-    "federated": "gmpy2",
-}  # extra of the package -> the module that it brings
+    "plot": ("matplotlib",),
+    "gp": ("gpytorch",),
+    "federated": ("gmpy2", "dp_accounting"),
+}  # extra of the package -> the modules that it brings
 LOW_DISK = 2_000_000_000  # bytes
 
 
@@ -193,9 +193,10 @@ def extras() -> Iterator[Finding]:
     """The optional parts."""
     from importlib.util import find_spec
 
-    for extra, module in EXTRAS.items():
-        installed = find_spec(module) is not None
-        yield Finding(f"extra {extra}", module if installed else f"not installed (pip install 'dlcli[{extra}]')")
+    for extra, modules in EXTRAS.items():
+        missing = [module for module in modules if find_spec(module) is None]
+        remedy = f"without {', '.join(missing)} (pip install 'dlcli[{extra}]')"
+        yield Finding(f"extra {extra}", remedy if missing else ", ".join(modules))
 
 
 def terminal() -> Iterator[Finding]:

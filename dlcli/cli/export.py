@@ -52,5 +52,5 @@ def export(
     write = formats.to_onnx if chosen == "onnx" else formats.to_safetensors
     difference = write(saved, output)
     size = output.stat().st_size
-    print(f"{output}: {size:,} bytes, {directory.name} ({checkpoint} weights, step {saved.step:,})")
+    print(f"{output}: {size:,} bytes, {directory.name} ({saved.which} weights, step {saved.step:,})")
     print(f"largest difference of the outputs on a batch of {saved.choices['data']}: {difference:.3g}")

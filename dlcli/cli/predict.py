@@ -81,7 +81,8 @@ def predict(
         print(f"{output}: {count:,} predictions, the mean of {len(runs)} runs of {sweep.name} ({checkpoint} weights)")
     else:
         print(
-            f"{output}: {count:,} predictions by {runs[0].directory.name} ({checkpoint} weights, step {runs[0].step:,})"
+            f"{output}: {count:,} predictions by {runs[0].directory.name} "
+            f"({runs[0].which} weights, step {runs[0].step:,})"
         )
 
 

@@ -213,10 +213,14 @@ class TensorData(DataModule):
         return min(512, EVALUATION_VALUES // math.prod(self.spec.input_shape or (1,)))
 
     @property
+    def train_labels(self) -> Tensor | None:
+        """The class of each training example, (N,) int64; None where there are no classes."""
+        return None if self.spec.num_classes is None else self.tensors["train"][-1]
+
+    @property
     def class_counts(self) -> list[int] | None:
-        if self.spec.num_classes is None:
-            return None
-        return self.tensors["train"][-1].bincount(minlength=self.spec.num_classes).tolist()
+        labels = self.train_labels
+        return None if labels is None else labels.bincount(minlength=self.spec.num_classes or 0).tolist()
 
     def to(self, device: torch.device) -> None:
         self.tensors = {split: tuple(t.to(device) for t in tensors) for split, tensors in self.tensors.items()}

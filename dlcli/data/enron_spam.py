@@ -7,6 +7,7 @@ Bayes?" (CEAS 2006): the part "enron1" of their collection.
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,11 @@ KINDS = ["ham", "spam"]
 
 @DATA.register("enron_spam")
 class EnronSpam(WordSets):
-    """3,672 mails (ham) and 1,500 mails of spam, as sets of words."""
+    """3,672 mails (ham) and 1,500 mails of spam, as sets of words.
+
+    Of the mails of a kind with the same words one is kept, before the parts are drawn, so that no test mail has been
+    learned from. Mails that differ in a word, such as a changed number, are kept.
+    """
 
     def __init__(
         self,
@@ -53,7 +58,7 @@ class EnronSpam(WordSets):
         """
         paths, self.source = fetch_all("enron_spam")
         self.fingerprint = fingerprint("enron_spam")
-        mails = read(paths[0])
+        mails = distinct(read(paths[0]))
         parts: dict[str, list[LabelledText]] = {"train": [], "val": [], "test": []}
         for label in range(len(KINDS)):
             kind = [mail for mail in mails if mail.label == label and len(mail.words) < max_words]
@@ -90,3 +95,11 @@ def read(archive: Path) -> list[LabelledText]:
     if not found:
         raise DataError(f"{archive}: no mails in folders 'ham' and 'spam'")
     return [found[name] for name in sorted(found)]
+
+
+def distinct(mails: Sequence[LabelledText]) -> list[LabelledText]:
+    """The first mail of each kind with a set of words."""
+    first: dict[tuple[int, frozenset[str]], LabelledText] = {}
+    for mail in mails:
+        first.setdefault((mail.label, frozenset(mail.words)), mail)
+    return list(first.values())

@@ -43,7 +43,7 @@ class GaussianPoints(TensorData):
         super().__init__(batch_size=batch_size)
         sizes = [train_size, val_size, test_size]
         noise = torch.randn(sum(sizes), 2, generator=generator(data_seed))  # (N, 2)
-        points = noise @ torch.tensor(matrix) + torch.tensor(shift)
+        points = noise @ torch.tensor(matrix, dtype=noise.dtype) + torch.tensor(shift, dtype=noise.dtype)
         parts = torch.split(points, sizes)
         self.tensors = {split: (part,) for split, part in zip(("train", "val", "test"), parts, strict=True)}
         self.spec = DataSpec(input_shape=(2,))

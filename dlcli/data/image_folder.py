@@ -147,10 +147,9 @@ class ImageFolder(TensorData):
         return {**super().describe(), "classes": classes}
 
     @property
-    def class_counts(self) -> list[int]:
-        assert self.label_names is not None
-        counts: list[int] = self.labels[self.tensors["train"][0]].bincount(minlength=len(self.label_names)).tolist()
-        return counts
+    def train_labels(self) -> Tensor:
+        (rows,) = self.tensors["train"]
+        return self.labels[rows]
 
     def adopt(self, preprocessing: Mapping[str, Any]) -> None:
         self.mean, self.deviation = per_channel(preprocessing["mean"]), per_channel(preprocessing["deviation"])

@@ -53,8 +53,8 @@ class Round(Protocol):
         """The vector that a message holds if it is taken for a plain one, which is all that a curious server can do."""
         ...
 
-    def size(self, message: Any) -> int:
-        """The bytes of a message."""
+    def sent(self) -> int:
+        """The bytes that the clients have sent so far, all together."""
         ...
 
 
@@ -63,9 +63,11 @@ class PlainServer:
 
     def __init__(self, length: int):
         self.sum = np.zeros(length)
+        self.received = 0
 
     def receive(self, client: int, message: Floats) -> None:
         self.sum += message
+        self.received += 1
 
 
 class PlainRound:
@@ -83,8 +85,8 @@ class PlainRound:
     def read(self, message: Floats) -> Floats:
         return message
 
-    def size(self, message: Floats) -> int:
-        return message.nbytes
+    def sent(self) -> int:
+        return self.server.received * self.server.sum.nbytes
 
 
 class EncryptedServer:
@@ -125,8 +127,9 @@ class EncryptedRound:
         plain = [ciphertext % self.key.public.n for ciphertext in message]
         return decode(np.array(unpack(plain, slots(self.key.public.bits), self.length), dtype=np.int64))
 
-    def size(self, message: list[int]) -> int:
-        return len(message) * self.key.public.bits // 4  # a ciphertext is twice as long as n
+    def sent(self) -> int:
+        ciphertext = self.key.public.bits // 4  # bytes: it is twice as long as n
+        return self.server.received * len(self.server.sums) * ciphertext
 
 
 def slots(bits: int) -> int:

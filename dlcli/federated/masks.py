@@ -39,6 +39,7 @@ PRIME = int(  # the group of 2,048 bits of RFC 3526
 )
 KEY_BITS = 256  # of a private key, and of a seed
 SHARE_BYTES = 66  # of a number below 2^521
+PUBLIC_KEY_BYTES = 256  # of a number below PRIME
 
 
 class PublicKeys(NamedTuple):
@@ -62,7 +63,7 @@ def expand(seed: bytes, length: int) -> Masked:
 
 def agree(private: int, public: int) -> bytes:
     """The secret of 32 bytes that two clients have in common (Diffie and Hellman)."""
-    return hashlib.sha256(power(public, private, PRIME).to_bytes(256, "big")).digest()
+    return hashlib.sha256(power(public, private, PRIME).to_bytes(PUBLIC_KEY_BYTES, "big")).digest()
 
 
 def threshold(participants: int) -> int:
@@ -180,6 +181,7 @@ class MaskedRound:
         sealed = {number: client.divide(keys) for number, client in self.clients.items()}
         for number, client in self.clients.items():
             client.accept({sender: texts[number] for sender, texts in sealed.items()})
+        self.revealed = 0
 
     def protect(self, client: int, values: Floats) -> Masked:
         return self.clients[client].mask(encode(values, 64, len(self.clients)).view(np.uint64))
@@ -189,13 +191,18 @@ class MaskedRound:
         if len(answered) < needed:
             raise TooFewClients(f"{len(answered)} of {len(self.clients)} clients answered, and masks need {needed}")
         revealed = {number: self.clients[number].reveal(answered, self.server.silent) for number in answered}
+        self.revealed = sum(map(len, revealed.values()))
         return decode(self.server.unmask(revealed).view(np.int64))
 
     def read(self, message: Masked) -> Floats:
         return decode(message.view(np.int64))
 
-    def size(self, message: Masked) -> int:
-        return message.nbytes
+    def sent(self) -> int:
+        clients = len(self.clients)
+        keys = clients * 2 * PUBLIC_KEY_BYTES
+        sealed = clients * (clients - 1) * 2 * SHARE_BYTES
+        masked = len(self.server.answered) * self.server.sum.nbytes
+        return keys + sealed + masked + self.revealed * SHARE_BYTES
 
 
 def seed_bytes(seed: int) -> bytes:

@@ -7,6 +7,7 @@ B. McMahan, D. Ramage, K. Talwar, L. Zhang, "Learning differentially private rec
 from __future__ import annotations
 
 import importlib.util
+import secrets
 
 import numpy as np
 
@@ -51,6 +52,11 @@ def epsilon(noise_multiplier: float, client_fraction: float, rounds: int, delta:
     accountant = rdp.RdpAccountant(ORDERS)
     accountant.compose(dp_accounting.SelfComposedDpEvent(event, rounds))
     return float(accountant.get_epsilon(delta))
+
+
+def secret_random() -> np.random.Generator:
+    """Random numbers for noise and for who takes part: from the operating system, never from a seed that is kept."""
+    return np.random.default_rng(secrets.randbits(128))
 
 
 def clipped(update: Floats, norm: float) -> Floats:

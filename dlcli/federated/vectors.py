@@ -1,6 +1,8 @@
-"""A model as one vector, in double precision: what clients send, and servers add up."""
+"""A model as one vector, in double precision: what clients send, and servers add up; and all that it holds."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -31,3 +33,14 @@ def assign(model: nn.Module, vector: Floats) -> None:
     """Set the shared numbers of a model."""
     for tensor, part in zip(shared(model), unflatten(model, vector), strict=True):
         tensor.copy_(part)
+
+
+def snapshot(model: nn.Module) -> list[Tensor]:
+    """A copy of every parameter and buffer: beside the shared numbers those that are frozen, and counters."""
+    return [tensor.detach().clone() for tensor in (*model.parameters(), *model.buffers())]
+
+
+def restore(model: nn.Module, kept: Sequence[Tensor]) -> None:
+    """Set every parameter and buffer to what ``snapshot`` has kept."""
+    for tensor, value in zip((*model.parameters(), *model.buffers()), kept, strict=True):
+        tensor.detach().copy_(value)

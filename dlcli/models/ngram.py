@@ -31,6 +31,7 @@ class NGram(FittedModel):
 
     keys_1: Tensor
 
+    goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"trainer": ("fit",), "task": ("language_modeling",)}
     recurrent: ClassVar[bool] = True  # the last tokens of a window are the history of the next
 
     def __init__(

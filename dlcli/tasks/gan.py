@@ -20,7 +20,7 @@ from dlcli.functional.inference import at_least_float32, evaluating, frozen, unc
 from dlcli.functional.interpolation import on_the_way
 from dlcli.functional.pictures import PREVIEW_IMAGES, drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
-from dlcli.hyperparameters import Count, Natural, NonNegativeFloat, Probability
+from dlcli.hyperparameters import Count, Drawn, Natural, NonNegativeFloat, Probability
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.class_coverage import ClassShares, classes_hit
 from dlcli.metrics.two_samples import TwoSamples, covariance_error, frechet_distance, mean_error
@@ -189,7 +189,7 @@ class AdversarialTask(Task):
 
     @torch.no_grad()
     def sample(
-        self, model: Any, *, num_samples: Count, interpolation: Count | None, singles: bool, seed: Natural
+        self, model: Any, *, num_samples: Drawn, interpolation: Count | None, singles: bool, seed: Natural
     ) -> Iterator[Tensor]:
         """A picture of what the generator makes of random noise. The global random state is never touched.
 

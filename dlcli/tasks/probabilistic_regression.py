@@ -17,7 +17,7 @@ from dlcli.errors import ConfigError
 from dlcli.functional.inference import evaluating, uncompiled
 from dlcli.functional.pictures import heatmap
 from dlcli.functional.plots import uncertain_function
-from dlcli.hyperparameters import Count, Natural
+from dlcli.hyperparameters import Drawn, Natural
 from dlcli.metrics.base import Mean, Metric
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
@@ -94,7 +94,7 @@ class ProbabilisticRegression(Regression):
     # ------------------------------------------------------------------ pictures
 
     def sample(
-        self, model: nn.Module, *, source: Literal["posterior", "prior"], num_samples: Count, seed: Natural
+        self, model: nn.Module, *, source: Literal["posterior", "prior"], num_samples: Drawn, seed: Natural
     ) -> Iterator[Tensor]:
         """A picture of functions, with the band that holds 95 % of them.
 

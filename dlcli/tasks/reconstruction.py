@@ -16,7 +16,7 @@ from dlcli.errors import ConfigError
 from dlcli.functional.inference import at_least_float32, evaluating, uncompiled
 from dlcli.functional.pictures import drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
-from dlcli.hyperparameters import Count, Natural, PositiveFloat
+from dlcli.hyperparameters import Drawn, Natural, PositiveFloat
 from dlcli.metrics.base import Mean, Metric
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
@@ -74,7 +74,7 @@ class Reconstruction(Task):
             return self._forward(model, batch[0])
 
     @torch.no_grad()
-    def sample(self, model: Any, *, num_samples: Count, scale: PositiveFloat, seed: Natural) -> Iterator[Tensor]:
+    def sample(self, model: Any, *, num_samples: Drawn, scale: PositiveFloat, seed: Natural) -> Iterator[Tensor]:
         """One picture: a grid of what the decoder makes of random codes. The global random state is never touched.
 
         Args:

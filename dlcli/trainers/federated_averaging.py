@@ -24,8 +24,8 @@ from dlcli.federated.leak import moved_words, report
 from dlcli.federated.masks import MaskedRound
 from dlcli.federated.paillier import generate
 from dlcli.federated.partition import divide
-from dlcli.federated.vectors import assign, flatten, unflatten
-from dlcli.hyperparameters import Count, Fraction, Ge, Gt, Lt, NonNegativeFloat, PositiveFloat, Probability
+from dlcli.federated.vectors import assign, flatten, restore, snapshot, unflatten
+from dlcli.hyperparameters import Count, Fraction, Ge, Gt, Le, Lt, NonNegativeFloat, PositiveFloat, Probability
 from dlcli.registry import TRAINERS
 from dlcli.trainers.base import RunContext, Trainer
 from dlcli.trainers.evaluation import converted
@@ -40,11 +40,14 @@ class FederatedAveragingTrainer(Trainer):
 
     The server adds up the updates, each weighted by the client's share of all examples, and moves its model by their
     mean over the clients that answered. A round is a function of the model, the run's seed and the round's number, so
-    one that was cut off is done again in the same way. Clients keep no state between rounds, and the steps of the
-    schedule are rounds.
+    one that was cut off is done again in the same way. With ``noise_multiplier`` it is not: noise and choice of clients
+    come from the operating system, as whoever knew their seed could take the noise away. Clients keep no state between
+    rounds: what they do not share (frozen parameters, counters) stays as the server has it. The steps of the schedule
+    are rounds.
 
     Recorded for each round beside the means of what the clients' steps log: ``clients`` that answered, ``update_norm``
-    of the model's move, ``megabytes_sent`` by all clients, and with noise ``epsilon``.
+    of the model's move, ``megabytes_sent`` by all clients (their keys and shares of masks as well), and with noise
+    ``epsilon``.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class FederatedAveragingTrainer(Trainer):
         shuffle: bool,
         proximal: NonNegativeFloat,
         secure_aggregation: Literal["none", "masks", "paillier"],
-        key_bits: Annotated[int, Ge(1024)],
+        key_bits: Annotated[int, Ge(1024), Le(8192)],
         drop_out: Probability,
         clip_norm: PositiveFloat | None,
         noise_multiplier: PositiveFloat | None,
@@ -111,6 +114,12 @@ class FederatedAveragingTrainer(Trainer):
                     f"trainer.noise_multiplier={self.noise_multiplier:g} counts in largest norms of an update; set "
                     "trainer.clip_norm"
                 )
+            if self.secure_aggregation != "none" and self.client_fraction < 1:
+                raise ConfigError(
+                    f"trainer.noise_multiplier={self.noise_multiplier:g} draws each client on its own, sometimes one "
+                    f"alone, whose sum trainer.secure_aggregation={self.secure_aggregation} must not open; use "
+                    "trainer.client_fraction=1 or trainer.secure_aggregation=none"
+                )
             privacy.require_accountant()
         if self.show_leak and run.data.vocabulary is None:
             raise ConfigError("trainer.show_leak=true: these data have no words; use data=enron_spam")
@@ -133,11 +142,11 @@ class FederatedAveragingTrainer(Trainer):
             self._show_leak(run, schedule.factor(0))
         while loop.step < self.rounds:
             # The round. A signal ends it, and the model is what it was before.
-            before = flatten(run.model)
+            start = snapshot(run.model)
             factor = schedule.factor(loop.step)
-            logged = self._round(run, loop.step, before, factor)
+            logged = self._round(run, loop.step, start, factor)
             if logged is None:
-                assign(run.model, before)
+                restore(run.model, start)
                 save(run, loop, "last", scheduler=schedule.state_dict())
                 run.leave_interrupted(loop.step)
             loop.step += 1
@@ -159,33 +168,33 @@ class FederatedAveragingTrainer(Trainer):
         batch = self._passes(run, 0, 0)[0][0]
         return losses_of(run.model, run.task, converted(batch, self.dtype))
 
-    def _round(self, run: RunContext, number: int, before: Floats, rate_factor: float) -> dict[str, float] | None:
-        """Move the model by one round. Returns what to record, or None if a signal arrived."""
+    def _round(self, run: RunContext, number: int, start: list[Tensor], rate_factor: float) -> dict[str, float] | None:
+        """Move the model ``start`` by one round. Returns what to record, or None if a signal arrived."""
+        before = flatten(run.model)
         random = generator(run.seed, number)
         chosen = self._choose(random)
         silent = {client for client in chosen if torch.rand((), generator=random) < self.drop_out}
         round_ = self._begin(chosen, len(before) + 1)
-        trained, sent = [], 0
+        trained = []
         for client in chosen:
             if run.interrupted():
                 return None
             if client not in silent:
-                trained.append(self._train(run, client, number, before, rate_factor))
-                message = round_.protect(client, self._weighted(client, trained[-1].update))
-                round_.server.receive(client, message)
-                sent += round_.size(message)
+                trained.append(self._train(run, client, number, start, rate_factor))
+                round_.server.receive(client, round_.protect(client, self._weighted(client, trained[-1].update)))
         try:
-            move = self._mean(round_.finish(), random)
+            move = self._mean(round_.finish())
         except TooFewClients as reason:
             run.say(f"round {number + 1}: {reason}; the model stays as it is")
             move = np.zeros_like(before)
+        restore(run.model, start)
         assign(run.model, before + move)
         names = trained[0].means if trained else ()
         return {
             **{name: sum(one.means[name] for one in trained) / len(trained) for name in names},
             "clients": float(len(trained)),
             "update_norm": float(np.linalg.norm(move)),
-            "megabytes_sent": sent / 1e6,
+            "megabytes_sent": round_.sent() / 1e6,
             **self._epsilon(number + 1),
         }
 
@@ -203,7 +212,7 @@ class FederatedAveragingTrainer(Trainer):
             self.partition,
             len(tensors[0]),
             self.clients,
-            labels=None if data.spec.num_classes is None else tensors[-1].numpy(force=True),
+            labels=None if data.train_labels is None else data.train_labels.numpy(force=True),
             owners=None if data.owners is None else data.owners.numpy(force=True),
             alpha=self.dirichlet_alpha,
             seed=run.seed,
@@ -216,8 +225,8 @@ class FederatedAveragingTrainer(Trainer):
     def _choose(self, random: torch.Generator) -> list[int]:
         """The clients of a round: a fixed number of them; with noise each on its own, as the accountant has it."""
         if self.noise_multiplier is not None:
-            drawn = torch.rand(len(self.parts), generator=random) < self.client_fraction
-            return drawn.nonzero().flatten().tolist()
+            drawn = privacy.secret_random().random(len(self.parts)) < self.client_fraction
+            return np.flatnonzero(drawn).tolist()
         return sorted(torch.randperm(len(self.parts), generator=random)[: self._chosen_per_round()].tolist())
 
     def _passes(self, run: RunContext, client: int, number: int, rows: Tensor | None = None) -> list[Batches]:
@@ -236,11 +245,17 @@ class FederatedAveragingTrainer(Trainer):
         ]
 
     def _train(
-        self, run: RunContext, client: int, number: int, before: Floats, rate_factor: float, rows: Tensor | None = None
+        self,
+        run: RunContext,
+        client: int,
+        number: int,
+        start: list[Tensor],
+        rate_factor: float,
+        rows: Tensor | None = None,
     ) -> Trained:
         return train_client(
             run,
-            before,
+            start,
             self._passes(run, client, number, rows),
             client=client,
             number=number,
@@ -270,7 +285,7 @@ class FederatedAveragingTrainer(Trainer):
         weight = len(self.parts[client]) / sum(map(len, self.parts)) if self.noise_multiplier is None else 1.0
         return np.append(weight * update, weight)
 
-    def _mean(self, total: Floats, random: torch.Generator) -> Floats:
+    def _mean(self, total: Floats) -> Floats:
         """The model's move from the sum of what the clients have sent.
 
         Raises:
@@ -278,8 +293,7 @@ class FederatedAveragingTrainer(Trainer):
         """
         if self.noise_multiplier is not None:
             assert self.clip_norm is not None
-            drawn = torch.randn(len(total) - 1, generator=random, dtype=torch.float64).numpy()
-            noise = self.noise_multiplier * self.clip_norm * drawn
+            noise = privacy.secret_random().normal(scale=self.noise_multiplier * self.clip_norm, size=len(total) - 1)
             mean: Floats = (total[:-1] + noise) / (self.client_fraction * len(self.parts))
         elif total[-1] == 0:
             raise TooFewClients("no client has answered")
@@ -296,13 +310,13 @@ class FederatedAveragingTrainer(Trainer):
         """Say and record what the server reads when the first client has trained on its first text alone."""
         vocabulary, rows = run.data.vocabulary, self.parts[0][:1]
         assert vocabulary is not None
-        before = flatten(run.model)
-        update = self._train(run, 0, 0, before, rate_factor, rows).update
-        round_ = self._begin(list(range(min(2, len(self.parts)))), len(before) + 1)
+        start = snapshot(run.model)
+        update = self._train(run, 0, 0, start, rate_factor, rows).update
+        restore(run.model, start)
+        round_ = self._begin(list(range(min(2, len(self.parts)))), len(update) + 1)
         seen = round_.read(round_.protect(0, self._weighted(0, update)))
         read = moved_words(unflatten(run.model, seen[:-1]), vocabulary)
         written = {vocabulary[number] for number in self._passes(run, 0, 0, rows)[0][0][0].flatten().tolist() if number}
         text = report(read, written, vocabulary)
         run.say(f"leak   {text}")
         run.note(0, "train/leak", text)
-        assign(run.model, before)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dlcli.data.base import Batches, generator
 from dlcli.errors import NonFiniteError
 from dlcli.federated.fixed_point import Floats
-from dlcli.federated.vectors import assign, flatten
+from dlcli.federated.vectors import flatten, restore
 from dlcli.schedulers.base import Schedule
 from dlcli.tasks.base import Loss, Networks, Task
 from dlcli.trainers.base import RunContext
@@ -59,7 +59,7 @@ class Trained(NamedTuple):
 
 def train_client(
     run: RunContext,
-    before: Floats,
+    start: Sequence[Tensor],
     passes: list[Batches],
     *,
     client: int,
@@ -69,11 +69,11 @@ def train_client(
     precision: str,
     dtype: torch.dtype | None,
 ) -> Trained:
-    """Train the model ``before`` on a client's data. A function of its arguments and the run's seed alone.
+    """Train the model ``start`` on a client's data. A function of its arguments and the run's seed alone.
 
     Args:
         run: its model is overwritten.
-        before: the server's model.
+        start: the server's model, as ``snapshot`` keeps it.
         passes: the batches of each pass over the client's data.
         client, number: of the client and of the round, from 0.
         rate_factor: of the learning rate in this round.
@@ -83,7 +83,8 @@ def train_client(
     Raises:
         NonFiniteError: a loss or a weight is NaN or infinite.
     """
-    assign(run.model, before)
+    restore(run.model, start)
+    before = flatten(run.model)
     torch.manual_seed(generator(run.seed, client, number).initial_seed())
     networks = {name: run.model if name == "model" else run.model.get_submodule(name) for name in run.task.trains}
     stepper = Stepper(

@@ -1,11 +1,13 @@
 """``dlcli doctor``: what it finds, what it says about it, and the exit code."""
 
 import builtins
+import importlib.util
 import os
 import shutil
 import sys
 from collections import namedtuple
 
+from dlcli.cli.doctor import extras
 from dlcli.data.sources import SOURCES
 
 
@@ -16,6 +18,15 @@ def test_a_good_machine(dlcli):
     assert {"dlcli", "Python", "torch", "CPU", "memory", "runs", "cache", "mirror", "extra", "terminal"} <= subjects
     assert out.rstrip().split("\n")[-1].startswith("dlcli can be used here")
     assert not os.listdir()
+
+
+def test_an_extra_is_there_if_all_its_modules_are(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "dp_accounting" else name)
+    assert [finding.text for finding in extras()] == [
+        "matplotlib",
+        "gpytorch",
+        "without dp_accounting (pip install 'dlcli[federated]')",
+    ]
 
 
 def test_a_run_folder_that_cannot_be_made(dlcli, tmp_path):

@@ -85,10 +85,16 @@ def enron(**changes: Any) -> Any:
 def test_the_mails_are_divided_as_the_book_divides_its_own() -> None:
     data = enron()
     words, labels = data.tensors["train"]
-    assert (len(words), labels.tolist()[:4]) == (6318, [0, 1, 0, 1])  # 3,672 - 13 long ones - 500, twice
+    assert (len(words), labels.tolist()[:4]) == (5830, [0, 1, 0, 1])  # 3,415 different ones - 500, twice
     assert data.tensors["test"][1].bincount().tolist() == [500, 500]
     assert words.shape[1] < 500
     assert data.spec.vocab_size <= 5000
+
+
+def test_of_mails_with_the_same_words_the_first_is_kept() -> None:
+    texts = [("b a", 0), ("a", 0), ("a b b", 0), ("a b", 1), ("a", 0)]
+    mails = [LabelledText(words_of(text), label) for text, label in texts]
+    assert enron_spam.distinct(mails) == [mails[0], mails[1], mails[3]]
 
 
 @pytest.fixture
@@ -98,6 +104,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(file, "w:gz") as opened:
         texts = {f"enron1/ham/{number}.txt": f"meeting at n{number}" for number in range(8)}
         texts |= {f"enron1/spam/{number}.txt": f"cheap café x{number}" for number in range(4)}
+        texts |= {"enron1/ham/8.txt": "at n3 at meeting", "enron1/spam/4.txt": "cheap café x0"}  # repeated ones
         texts |= {"enron1/spam/9.txt": " ".join(f"w{number}" for number in range(20)), "enron1/Summary.txt": "13 mails"}
         for name, text in texts.items():
             member = tarfile.TarInfo(name)

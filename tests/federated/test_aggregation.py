@@ -36,6 +36,21 @@ def test_the_sum_is_that_of_the_clients_that_answered(kind: str, tolerance: floa
     np.testing.assert_allclose(round_.finish(), UPDATES[list(answered)].sum(0), rtol=0, atol=tolerance or 1e-14)
 
 
+def test_all_that_clients_send_is_counted() -> None:
+    """With masks: two public keys each, two sealed shares for each other client, the vector, a share for each."""
+    expected = {
+        "none": 3 * 100 * 8,
+        "paillier": 3 * len(EncryptedRound(CLIENTS, 100, KEY).protect(0, UPDATES[0])) * 128,
+        "masks": 5 * 2 * 256 + 5 * 4 * 2 * 66 + 3 * 100 * 8 + 3 * 5 * 66,
+    }
+    for kind, size in expected.items():
+        round_ = begin(kind)
+        for client in CLIENTS[:3]:
+            round_.server.receive(client, round_.protect(client, UPDATES[client]))
+        round_.finish()
+        assert round_.sent() == size
+
+
 @pytest.mark.parametrize(
     ("kind", "answered", "message"),
     [

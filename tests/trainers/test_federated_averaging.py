@@ -11,16 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dlcli import checkpoint, load_run, train
 from dlcli.cli.train import resume_run
 from dlcli.data.base import TensorData
 from dlcli.errors import ConfigError, Interrupted, NonFiniteError
 from dlcli.federated import aggregation, masks, paillier
+from dlcli.federated.vectors import snapshot
 from dlcli.trainers import federated_averaging
 
 DIGITS = ["data=digits", "model=linear", "optimizer=sgd", "trainer=federated_averaging", "trainer.rounds=2"]
 SMALL = ["data.batch_size=64", "trainer.clients=4", "optimizer.lr=0.05"]
+MOMENTUM = [  # a model with batch normalisation, and frozen weights that follow others
+    *("model=momentum_contrast", "model.stages=[[1,8]]", "task=contrastive", "task.probe_per_class=5"),
+    *("task.neighbors=3", "data.augmentation={resized_crop:[0.3,1.0,0.75,1.33]}", "data.batch_size=256"),
+    "trainer.eval_every=3",
+]
 
 
 def weights(run: Any) -> torch.Tensor:
@@ -176,9 +183,12 @@ def test_the_schedule_counts_rounds(tmp_path: Path) -> None:
     assert [row["train/learning_rate"] for row in rows(run)] == pytest.approx([0.05, 0.025, 0.0125])
 
 
-def test_a_run_that_was_cut_off_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", [["model=mlp", "model.dropout=0.2"], MOMENTUM], ids=["dropout", "momentum"])
+def test_a_run_that_was_cut_off_ends_in_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: list[str]
+) -> None:
     options = ["trainer.secure_aggregation=masks", "trainer.client_fraction=0.5", "trainer.drop_out=0.1"]
-    options += ["trainer.clients=8", "trainer.rounds=4", "model=mlp", "model.dropout=0.2"]
+    options += ["trainer.clients=8", "trainer.rounds=3", *model]
     whole = federated(tmp_path / "whole", *options)
     trained = []
     keep = federated_averaging.train_client
@@ -209,8 +219,40 @@ def test_noise_has_the_size_that_epsilon_is_reported_for(tmp_path: Path) -> None
     expected = 100 * 1e-3 * (65 * 10) ** 0.5 / (0.5 * 20)
     assert row["train/update_norm"] == pytest.approx(expected, rel=0.1)
     assert 0 < row["train/epsilon"] < 0.1
-    counts = {len(run.trainer._choose(torch.Generator().manual_seed(seed))) for seed in range(20)}
-    assert len(counts) > 3  # each client by itself
+    counts = {len(run.trainer._choose(torch.Generator().manual_seed(0))) for _ in range(20)}
+    assert len(counts) > 3  # each client by itself, and not by the run's seed
+    again = federated(tmp_path, *options, "trainer.noise_multiplier=100", "trainer.client_fraction=1")
+    once = federated(tmp_path, *options, "trainer.noise_multiplier=100", "trainer.client_fraction=1")
+    assert not torch.isclose(weights(again), weights(once)).any()  # who has the seed cannot take the noise away
+
+
+def test_a_client_meets_nothing_of_those_before_it(tmp_path: Path) -> None:
+    run = federated(tmp_path, *MOMENTUM, "trainer.rounds=1")
+    start = snapshot(run.model)
+    alone = run.trainer._train(run, 2, 0, start, 1.0).update
+    for client in (0, 1):
+        run.trainer._train(run, client, 0, start, 1.0)
+    moved = [not torch.equal(*pair) for pair in zip(snapshot(run.model), start, strict=True)]
+    assert all(moved)  # frozen weights and counters too
+    np.testing.assert_array_equal(run.trainer._train(run, 2, 0, start, 1.0).update, alone)
+
+
+def test_classes_of_pictures_in_folders_are_divided(tmp_path: Path) -> None:
+    for number in range(40):
+        file = tmp_path / "pictures" / ("dark", "light")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 200 * (number % 2) + number).save(file)
+    run = train(
+        [
+            *("data=image_folder", f"data.path={tmp_path / 'pictures'}", "data.size=4", "model=linear"),
+            *("trainer=federated_averaging", "trainer.rounds=1", "trainer.clients=2", "trainer.partition=dirichlet"),
+            *("trainer.dirichlet_alpha=0.01", "seed=5", f"run_dir={tmp_path / 'runs'}"),
+        ]
+    )
+    labels = run.data.train_labels
+    assert labels.bincount().tolist() == run.data.class_counts
+    shares = [labels[part].float().mean() for part in run.trainer.parts]
+    assert sorted(shares) == [0, 1]
 
 
 def test_updates_are_clipped(tmp_path: Path) -> None:
@@ -231,6 +273,13 @@ def test_updates_are_clipped(tmp_path: Path) -> None:
         ),
         (["trainer.secure_aggregation=paillier", "trainer.clients=1"], "use more trainer.clients or a larger"),
         (["trainer.noise_multiplier=1"], "trainer.noise_multiplier=1 counts in largest norms of an update; set"),
+        (
+            [
+                *("trainer.noise_multiplier=1", "trainer.clip_norm=1", "trainer.client_fraction=0.5"),
+                "trainer.secure_aggregation=masks",
+            ],
+            "noise_multiplier=1 draws each client on its own, sometimes one alone, whose sum .* use trainer.client_fr",
+        ),
         (["trainer.show_leak=true"], "trainer.show_leak=true: these data have no words; use data=enron_spam"),
         (["trainer.partition=column", "trainer.clients=null"], "these data name no owners"),
         (["trainer.secure_aggregation=mask"], "trainer.secure_aggregation=mask: expected one of none, masks, paillier"),
