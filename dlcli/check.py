@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
-from dlcli.hyperparameters import Init, MinLen, PositiveFloat, Seed, accepts, describe, keys_of
+from dlcli.hyperparameters import MIXING, Init, MinLen, PositiveFloat, RunReference, Seed, accepts, describe, keys_of
 from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
 from dlcli.spec import SIZES
 
@@ -16,7 +16,7 @@ TOP_LEVEL: dict[str, Any] = {
     "seed": Seed,
     "run_dir": Annotated[str, MinLen(1)],
     "init": dict[str, Init],
-    "init_from": str | None,
+    "init_from": RunReference | None,
     "freeze": list[str],
     "lr_factors": dict[str, PositiveFloat],
     "layers": Literal["torch", "scratch"],
@@ -58,6 +58,7 @@ def check(
         misfits = _fit_problems(config, choices, directories, trainer)
         if trainer is not None:
             misfits += _partner_problems(config, choices, directories)
+            misfits += _order_problems(config, choices)
         problems += [*misfits, *_batch_problems(config, choices)]
     # What belongs together decides what is measured: an entry that is to be changed says nothing about the monitor.
     if "trainer" in groups and not misfits and not broken & {"trainer", "task", "data"}:
@@ -226,7 +227,16 @@ def _batch_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]
     """A task that compares examples of a batch, or random changes of them, and data that hold too few."""
     task, data = config["task"]["name"], config["data"]
     problems = []
-    if TASKS.constant(task, "views", "none") == "needed" and not data.get("augmentation"):
+    views = TASKS.constant(task, "views", "none")
+    options = data.get("augmentation")
+    changes = [name for name, value in options.items() if value is not None] if isinstance(options, dict) else []
+    mixing = [name for name in changes if name in MIXING and views != "none"]
+    if mixing:
+        problems.append(
+            f"data.augmentation.{mixing[0]}: task '{task}' looks at changes of single pictures, and {mixing[0]} puts "
+            "others into them; leave it out"
+        )
+    if views == "needed" and not changes:
         label = choices.get("data") or data["name"]
         remedy = f"data '{label}' have none: use data of images"
         if "augmentation" in data:
@@ -239,6 +249,16 @@ def _batch_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]
             f"use at least {smallest}"
         )
     return problems
+
+
+def _order_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
+    """A task that needs random changes of pictures, and a trainer that reads them in their order, unchanged."""
+    task, trainer = config["task"]["name"], config["trainer"]
+    if TASKS.constant(task, "views", "none") != "needed" or trainer.get("shuffle"):
+        return []
+    label = choices.get("trainer") or trainer["name"]
+    remedy = "set trainer.shuffle=true" if "shuffle" in trainer else "add trainer=minibatch"
+    return [f"trainer '{label}' reads pictures in their order, unchanged, and task '{task}' compares changes; {remedy}"]
 
 
 def unused_groups(config: Mapping[str, Any]) -> set[str]:

@@ -68,6 +68,11 @@ class PathText:
     """Marks text that is the path of a file or folder."""
 
 
+@dataclass(frozen=True)
+class RunText:
+    """Marks text that names a run: its name, the beginning of it, its folder, or "latest"."""
+
+
 PUBLISHED = "published:"
 """Begins a path of a data set in place of people's own: ``published:NAME`` for its folder, or with ``/FILE``."""
 
@@ -78,6 +83,7 @@ Natural = Annotated[int, Ge(0)]
 Drawn = Annotated[int, Ge(1), Le(10_000)]  # pictures or curves in one drawing
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 FilePath = Annotated[str, MinLen(1), PathText()]
+RunReference = Annotated[str, MinLen(1), RunText()]
 PositiveFloat = Annotated[float, Gt(0)]
 NonNegativeFloat = Annotated[float, Ge(0)]
 Probability = Annotated[float, Ge(0), Lt(1)]  # of dropping, smoothing, averaging: 1 would leave nothing
@@ -110,6 +116,8 @@ AUGMENTATIONS: dict[str, Any] = {
     "cutmix": PositiveFloat,  # the same, for a rectangle of another picture
 }
 """The random changes of training pictures, which ``dlcli.data.augmentation`` makes."""
+MIXING = ("mixup", "cutmix")
+"""Those that put other pictures of the batch into a picture."""
 Augmentations = Annotated[dict[str, Any], Keys(tuple(AUGMENTATIONS.items()))]
 
 NAMES: dict[str, Any] = {
@@ -123,6 +131,7 @@ NAMES: dict[str, Any] = {
     "Drawn": Drawn,
     "Seed": Seed,
     "FilePath": FilePath,
+    "RunReference": RunReference,
     "PositiveFloat": PositiveFloat,
     "NonNegativeFloat": NonNegativeFloat,
     "Probability": Probability,
@@ -173,11 +182,12 @@ def keys_of(annotation: Any) -> dict[str, Any] | None:
 
 def is_path(value: Any, annotation: Any) -> bool:
     """Whether a value that fits the annotation is the path of a file or folder on this machine."""
-    if isinstance(value, str) and value.startswith(PUBLISHED):
-        return False
-    members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-    fitting = next((member for member in members if accepts(value, member)), None)
-    return any(isinstance(mark, PathText) for mark in typing.get_args(fitting)[1:])
+    return not (isinstance(value, str) and value.startswith(PUBLISHED)) and _is_marked(value, annotation, PathText)
+
+
+def names_run(value: Any, annotation: Any) -> bool:
+    """Whether a value that fits the annotation names a run."""
+    return _is_marked(value, annotation, RunText)
 
 
 def describe(annotation: Any) -> str:
@@ -239,6 +249,13 @@ def accepts(value: Any, annotation: Any) -> bool:
     if origin is tuple and arguments[-1] is not Ellipsis:
         return len(value) == len(arguments) and all(map(accepts, value, arguments))
     return all(accepts(item, arguments[0]) for item in value)
+
+
+def _is_marked(value: Any, annotation: Any, kind: type) -> bool:
+    """Whether the member of the annotation that the value fits has a mark of this kind."""
+    members = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
+    fitting = next((member for member in members if accepts(value, member)), None)
+    return any(isinstance(mark, kind) for mark in typing.get_args(fitting)[1:])
 
 
 def _is_union(annotation: Any) -> bool:

@@ -12,7 +12,8 @@ from torch import nn
 from dlcli.catalogue import load_yaml
 from dlcli.errors import ConfigError, DataError
 from dlcli.functional.features import last_linear
-from dlcli.run_records import find, read_json
+from dlcli.run_records import read_json
+from dlcli.run_references import named_run
 from dlcli.saved_model import load_state, restored_model, spec_from
 from dlcli.spec import DataSpec
 
@@ -21,30 +22,32 @@ PREPARATION = ("name", "path", "classes", "normalize", "resize", "size")
 
 
 def judging_classifier(
-    text: str, run_dir: Path, data: Mapping[str, Any], spec: DataSpec, device: torch.device
-) -> tuple[Path, nn.Module]:
-    """The folder of a run, and its network on the device: no parameter of it learns.
+    config: Mapping[str, Any], run_dir: Path, spec: DataSpec, device: torch.device
+) -> nn.Module | None:
+    """The network of the run that the task's option ``classifier`` names, on the device; None if it names none.
+
+    No parameter of it learns.
 
     Args:
-        text: names the run. run_dir: the folder that holds it.
-        data: the configured data of those who ask; the classifier must have learned from the same ones.
-        spec: their sizes.
+        config: the configuration of those who ask; the classifier must have learned from the same data.
+        run_dir: the folder whose runs are known by name.
+        spec: the sizes of the data.
 
     Raises:
         ConfigError: no such run, not one of classification, or one on other data. DataError: a damaged file.
     """
-    try:
-        directory = find(text, run_dir, trained=True)
-    except ConfigError as error:
-        raise ConfigError(f"task.classifier: {error} (or task.classifier=null)") from None
-    config = load_yaml(directory / "config.yaml")
-    if not isinstance(config, dict):
+    text, data = config["task"].get("classifier"), config["data"]
+    if text is None:
+        return None
+    directory = named_run("task.classifier", text, run_dir)
+    saved = load_yaml(directory / "config.yaml")
+    if not isinstance(saved, dict) or not all(isinstance(saved.get(group), dict) for group in ("task", "data")):
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
     record = read_json(directory / "spec.json")
     where = f"task.classifier={directory.name}"
-    if config["task"]["name"] != "classification":
-        raise ConfigError(f"{where}: a run of task '{config['task']['name']}'; name one of task=classification")
-    theirs = config["data"]
+    if saved["task"].get("name") != "classification":
+        raise ConfigError(f"{where}: a run of task '{saved['task'].get('name')}'; name one of task=classification")
+    theirs = saved["data"]
     other = [key for key in PREPARATION if key in data and theirs.get(key) != data[key]]
     sizes = spec_from(record["sizes"])
     if other or sizes.input_shape != spec.input_shape:
@@ -53,9 +56,9 @@ def judging_classifier(
         found = ", ".join(f"{key} {_typed(theirs.get(key))}" for key in differing)
         raise ConfigError(f"{where} has learned from other data ({found}); train a classifier with {wanted}")
     state, _ = load_state(directory, "best")
-    model = restored_model(directory.name, config, record["choices"], sizes, state, device).float()
+    model = restored_model(directory.name, saved, record["choices"], sizes, state, device).float()
     last_linear(model)
-    return directory.resolve(), model.requires_grad_(False)
+    return model.requires_grad_(False)
 
 
 def _typed(value: Any) -> str:

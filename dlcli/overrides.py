@@ -11,7 +11,7 @@ from dlcli import catalogue
 from dlcli.catalogue import GROUPS
 from dlcli.errors import ConfigError, shown, suggestion
 
-AS_TYPED = ("data.path", "data.labels", "run_dir", "init_from", "model.kernel")
+AS_TYPED = ("data.path", "data.labels", "run_dir", "init_from", "task.classifier", "model.kernel")
 """Options whose values are taken as typed: spaces, accents and commas of a path, and parentheses of an expression, need
 no second quotes."""
 EXAMPLE = "for example model=lstm or optimizer.lr=1e-3"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dlcli import checkpoint, runtime
 from dlcli.crowding import Crowding
@@ -115,8 +115,8 @@ class Run:
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
         refuse_unmeasured(trainer.get("monitor"), self.task, self.data_label)
         self.notes = (*self.data.notes, *self.task.prepare(self.data))
-        if self.config["task"].get("classifier") is not None:
-            self.config["task"]["classifier"], self.task.classifier = self._classifier()
+        run_dir = Path(self.config["run_dir"])
+        self.task.classifier = judging_classifier(self.config, run_dir, self.data.spec, self.device)
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)
@@ -159,12 +159,6 @@ class Run:
             )
         if sync_batch_norm:
             synchronise_batch_norm(self.model)
-
-    def _classifier(self) -> tuple[str, nn.Module]:
-        """The run of the classifier that the task is measured by, as a path, and its network."""
-        text, run_dir = self.config["task"]["classifier"], Path(self.config["run_dir"])
-        directory, network = judging_classifier(text, run_dir, self.config["data"], self.data.spec, self.device)
-        return str(directory), network
 
     # ------------------------------------------------------------------ facts
 
@@ -251,8 +245,9 @@ class Run:
     def show_signals(self, step: int) -> None:
         if self.directory is None or not self.main:
             return
-        order = "stream" if self.task.carries_state(self.model) else "sequential"
-        batch = converted(self.data.batches("train", order=order)[0], self.dtype)  # type: ignore[arg-type]
+        order = "stream" if self.task.carries_state(self.model) else "shuffled"
+        batches = self.data.batches("train", order=order, seed=self.seed, epoch=0)  # type: ignore[arg-type]
+        batch = converted(batches[0], self.dtype)
         step_of = self.task.training_step
         found = signals(self.model, lambda model: next(step_of(networks_of(model, self.task), batch)).value)
         outputs = {f"signals/{signal.layer}/output": signal.output for signal in found}

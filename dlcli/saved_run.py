@@ -141,18 +141,21 @@ class SavedRun:
             pictures_to: a folder for those that are pictures, such as the confusion matrix; None to leave them out.
 
         Raises:
-            ConfigError: the data have no such split.
+            ConfigError: the data have no such split, or nothing is measured on it.
         """
         if split not in self.data.splits:
             raise ConfigError(f"--split {split}: data '{self.choices['data']}' has {', '.join(self.data.splits)}")
-        data, named = self.data, self.config["task"].get("classifier")
-        if named is not None:
-            around = self.directory.parent
-            self.task.classifier = judging_classifier(named, around, self.config["data"], data.spec, self.device)[1]
+        if split == "train" and self.data.paired:
+            raise ConfigError(
+                f"--split train: task '{self.config['task']['name']}' measures changes of pictures, and those of "
+                "training are not changed when they are measured; use val or test"
+            )
+        around, spec = self.directory.parent, self.data.spec
+        self.task.classifier = judging_classifier(self.config, around, spec, self.device)
         precision = self.config["trainer"].get("precision", "fp32")
         with layers_of(self.config["layers"]):
             measured = evaluate(
-                *(self.task, self.model, {"model": self.model}, data, split),
+                *(self.task, self.model, {"model": self.model}, self.data, split),
                 autocast=runtime.autocast(precision, self.device),
                 dtype=runtime.input_dtype(precision),
             )

@@ -19,6 +19,7 @@ from dlcli.functional.pictures import PREVIEW_IMAGES, grid
 from dlcli.hydra_composition import Composed
 from dlcli.run import Run, check_fingerprint
 from dlcli.run_records import new_directory, process_record, read_json, write_json, write_text
+from dlcli.run_references import resolve_runs
 from dlcli.tracking import Tracker
 from dlcli.weights import initialise_from
 
@@ -37,6 +38,7 @@ def start(
         ConfigError: the run folder cannot be written, or parts do not fit. DataError: the data cannot be had.
     """
     parent = run_folder(composed)
+    resolve_runs(composed.config, parent)
     run = Run(composed, plugins=plugins, quiet=quiet, group=group)
     if composed.config["init_from"] is not None:
         run.say(initialise_from(run.model, composed.config["init_from"], parent, run.config["init"]))

@@ -19,7 +19,8 @@ from dlcli.errors import ConfigError, Interrupted, SweepError
 from dlcli.hydra_composition import Composed, config_loader, first_line
 from dlcli.launchers import check_launcher, launcher_overrides, names_own_launcher, reported, split_overrides
 from dlcli.registry import TASKS
-from dlcli.run_records import find, new_directory
+from dlcli.run_records import new_directory
+from dlcli.run_references import resolve_runs
 from dlcli.sweep_expansion import compose_jobs, expand
 from dlcli.sweep_processes import Jobs, job_server
 from dlcli.sweep_records import Results, results, write_sweep
@@ -114,8 +115,7 @@ def create(
         raise ConfigError("run_dir has several values; the runs of a sweep lie in one folder")
     parent = Path(parents.pop()).expanduser()
     for job in composed:
-        if job.config["init_from"] is not None:  # named as seen from the folder of runs, not from the sweep's
-            job.config["init_from"] = str(find(job.config["init_from"], parent).resolve())
+        resolve_runs(job.config, parent)  # named as seen from the folder of runs, not from the sweep's
     labels = [{job.choices.get(group) for job in composed} for group in ("model", "data")]
     name = "-".join(["sweep", *(str(*label).replace("/", "-") for label in labels if len(label) == 1)])
     try:

@@ -15,9 +15,11 @@ from dlcli.hyperparameters import (
     Le,
     MinLen,
     Probability,
+    RunReference,
     accepts,
     describe,
     is_path,
+    names_run,
     steps_of,
 )
 
@@ -78,3 +80,10 @@ def test_which_values_are_paths() -> None:
     assert not any(is_path(value, weights) for value in ("pretrained", None, ""))
     assert not is_path("a.csv", str)
     assert not is_path(3, Count | None)
+
+
+def test_which_values_name_a_run() -> None:
+    assert names_run("latest", RunReference | None)
+    assert not names_run(None, RunReference | None)
+    assert not names_run("latest", FilePath | None)
+    assert not is_path("latest", RunReference)

@@ -40,7 +40,7 @@ TIERS = (
         "layers",
         "scratch",
     },
-    {"model_examples"},
+    {"model_examples", "run_references"},
     {"gradcheck"},
     {"sweep_records"},
     {"sweep_progress", "comparison"},

@@ -308,6 +308,22 @@ def test_ordinary_files_of_one_s_own_are_welcome(config_dir):
 # ---------------------------------------------------------------------- running
 
 
+def test_an_option_names_a_run_as_seen_from_the_folder_of_runs() -> None:
+    other = Path("runs/judge-1")
+    other.mkdir(parents=True)
+    for name in ("config.yaml", "spec.json"):
+        (other / name).write_text("{}")
+    jobs = [["data=gaussian_2d", f"seed={seed}", "task.classifier=judge", "init_from=judge-1"] for seed in (0, 1)]
+    composed = sweep_expansion.compose_jobs(jobs, [])
+    folder = sweep.create(jobs, composed, plugins=[], command="", launcher="dlcli")
+    for number in range(2):
+        config = read_job(folder, number).content["config"]
+        assert config["task"]["classifier"] == config["init_from"] == str(other.resolve())
+    composed[0].config["task"]["classifier"] = "nobody"
+    with pytest.raises(ConfigError, match=r"task.classifier: no run .*nobody.* \(or task.classifier=null\)"):
+        sweep.create(jobs, composed, plugins=[], command="", launcher="dlcli")
+
+
 def test_three_of_eight_jobs_fail_and_are_run_again(plugin, monkeypatch, capsys):
     command = ["train", "-m", *TINY, "model.number=range(8)", "hydra.launcher.n_jobs=2", "--plugin", plugin]
     before = os.getcwd()

@@ -99,16 +99,14 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
     """Compose and check, then build a run that writes nothing. Imports torch only when the check has passed."""
     from dlcli import runtime
     from dlcli.config import compose
-    from dlcli.run_records import find
+    from dlcli.run_references import resolve_runs
 
     composed = compose(overrides, search_path(config_dirs, plugins))
     runtime.import_torch()
     from dlcli import start
     from dlcli.run import Run
 
-    parent = start.run_folder(composed)
-    if composed.config["init_from"] is not None:
-        find(composed.config["init_from"], parent)
+    resolve_runs(composed.config, start.run_folder(composed))
     return Run(composed, plugins=plugins, quiet=quiet)
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from dlcli.data.base import ImageBatch
 from dlcli.errors import ConfigError
 from dlcli.functional import augmentation as change
+from dlcli.hyperparameters import MIXING
 
 ERASED_AREA = (0.02, 0.33)  # shares of the picture, and the shapes of what is erased: Zhong et al., section 3.2
 ERASED_RATIO = (0.3, 3.3)
@@ -131,7 +132,7 @@ class Augmentation:
 
     def _mixed(self, images: Tensor, labels: Tensor, draw: Draws) -> tuple[Tensor, Tensor]:
         """Pictures and targets (B, K) mixed with those of the batch in another order; one share for the batch."""
-        known = [name for name in ("mixup", "cutmix") if name in self.options]
+        known = [name for name in MIXING if name in self.options]
         if not known:
             return images, labels
         name = known[int(draw.number() * len(known))]

@@ -25,6 +25,7 @@ class Signal(NamedTuple):
 def signals(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> list[Signal]:
     """The sizes at every module that has parameters of its own, in the order in which they are called.
 
+    Layers that this loss does not reach, such as a GAN's generator by that of its discriminator, are left out.
     Nothing is changed: a copy of the model computes, in training mode, and the random generators are set back.
 
     Args:
@@ -41,8 +42,9 @@ def signals(model: nn.Module, loss_of: Callable[[nn.Module], Tensor]) -> list[Si
         recorded = [(name, output) for name, output in outputs if output.requires_grad]
         gradients = torch.autograd.grad(loss, [output for _, output in recorded], allow_unused=True)
     return [
-        Signal(name, _size(output), 0.0 if gradient is None else _size(gradient))
+        Signal(name, _size(output), _size(gradient))
         for (name, output), gradient in zip(recorded, gradients, strict=True)
+        if gradient is not None
     ]
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlcli.errors import ConfigError
 from dlcli.functional.contrastive import nt_xent, pair_masks, pairwise_margin, triplet_semi_hard
 from dlcli.functional.inference import uncompiled
 from dlcli.functional.pictures import PREVIEW_IMAGES, drawable, grid
@@ -66,8 +65,6 @@ class Contrastive(RepresentationLearning):
             model.update_keys()
 
     def loss_of(self, networks: Networks, batch: Any) -> Tensor:
-        if not hasattr(batch, "views"):
-            raise ConfigError("task 'contrastive' needs training pictures in random order: set trainer.shuffle=true")
         views = batch.views.flatten(0, 1)  # (2B, C, H, W), the two of a picture one after the other
         queries = networks["model"](views)
         check_shape(queries, (len(views), queries.shape[-1]), "contrastive", "(views, size of the embedding)")

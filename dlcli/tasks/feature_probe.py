@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.errors import ConfigError
 from dlcli.functional.inference import device_of
 
 WEIGHT_DECAY = 1e-4  # of the linear classifier
@@ -92,6 +93,20 @@ def some_of_each(batches: Iterator[Any], per_class: int | None, num_classes: int
         if per_class is not None and int(seen.min()) >= per_class:
             break  # no class needs another
     return torch.cat(images), torch.cat(labels)
+
+
+def check_resets(model: nn.Module) -> None:
+    """
+    Raises:
+        ConfigError: parameters that ``untrained`` could not set back to initial weights.
+    """
+    for path, module in model.named_modules():
+        own = next(iter(module.named_parameters(path, recurse=False)), None)
+        if own is not None and not hasattr(module, "reset_parameters"):
+            raise ConfigError(
+                f"features are measured beside those of an untrained {type(model).__name__}, and nothing sets its "
+                f"parameter {own[0]} back; give {type(module).__name__} a method reset_parameters()"
+            )
 
 
 def untrained(model: nn.Module, images: Tensor, seed: int) -> nn.Module:

@@ -20,7 +20,7 @@ from dlcli.functional.inference import at_least_float32, evaluating, frozen, unc
 from dlcli.functional.interpolation import on_the_way
 from dlcli.functional.pictures import PREVIEW_IMAGES, drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
-from dlcli.hyperparameters import Count, Drawn, Natural, NonNegativeFloat, Probability
+from dlcli.hyperparameters import Count, Drawn, Natural, NonNegativeFloat, Probability, RunReference
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.class_coverage import ClassShares, classes_hit
 from dlcli.metrics.two_samples import TwoSamples, covariance_error, frechet_distance, mean_error
@@ -64,8 +64,8 @@ class AdversarialTask(Task):
         loss: Literal["non_saturating", "minimax", "hinge", "wasserstein"],
         discriminator_steps: Count,
         label_smoothing: Probability,
-        gradient_penalty: NonNegativeFloat,
-        classifier: str | None,
+        gradient_penalty: NonNegativeFloat | None,
+        classifier: RunReference | None,
         sample: dict[str, Any],
     ):
         """
@@ -73,22 +73,29 @@ class AdversarialTask(Task):
             loss: what both minimise, see ``dlcli.functional.adversarial_losses``.
             discriminator_steps: for each step of the generator.
             label_smoothing: the data's examples count as real by 1 minus this.
-            gradient_penalty: its coefficient, for the loss wasserstein.
+            gradient_penalty: its coefficient, for the loss wasserstein; None for the others.
             classifier: the run of a classifier on the same data, by which generated examples are measured.
             sample: the defaults of ``sample``'s options, which the check of the configuration has looked at.
 
         Raises:
-            ConfigError: label smoothing for a loss without probabilities.
+            ConfigError: label smoothing for a loss without probabilities, or a gradient penalty for another loss than
+                wasserstein, or none for that.
         """
         if label_smoothing and loss not in PROBABILISTIC:
             raise ConfigError(
                 f"task.label_smoothing={label_smoothing} belongs to the losses non_saturating and minimax, not to "
                 f"{loss}; leave it out"
             )
+        if loss == "wasserstein" and gradient_penalty is None:
+            raise ConfigError("task.loss=wasserstein needs task.gradient_penalty, such as 10 (0 = none)")
+        if loss != "wasserstein" and gradient_penalty is not None:
+            raise ConfigError(
+                f"task.gradient_penalty={gradient_penalty:g} belongs to the loss wasserstein, not {loss}; leave it out"
+            )
         self.loss = loss
         self.discriminator_steps = discriminator_steps
         self.label_smoothing = label_smoothing
-        self.gradient_penalty = gradient_penalty if loss == "wasserstein" else 0.0
+        self.gradient_penalty = gradient_penalty or 0.0
         self.sample_defaults = sample
         self.preview_seed: int = sample["seed"]
         self.feature_size = self.num_classes = 0
@@ -117,11 +124,15 @@ class AdversarialTask(Task):
                 "mixes them; use model.discriminator_norm=false"
             )
         limits = getattr(model, "output_range", None)
-        lowest, highest = (float(end) for end in data.batches("train", order="sequential")[0][0].aminmax())
-        if limits is not None and (lowest < limits[0] - 1e-3 or highest > limits[1] + 1e-3):
+        if limits is None:
+            return
+        examples = data.batches("train", order="sequential")[0][0]
+        lowest, highest = (float(end) for end in examples.aminmax())
+        if lowest < limits[0] - 1e-3 or highest > limits[1] + 1e-3:
+            remedy = "data.normalize=symmetric" if drawable(examples) else "model.output=linear"
             raise ConfigError(
                 f"the data go from {lowest:.2f} to {highest:.2f}, and the generator makes numbers from {limits[0]:g} "
-                f"to {limits[1]:g}; use data.normalize=symmetric"
+                f"to {limits[1]:g}; use {remedy}"
             )
 
     def training_step(self, networks: Networks, batch: Any) -> Iterator[Loss]:
@@ -136,7 +147,7 @@ class AdversarialTask(Task):
             on_data, on_generated = self._scores(judge, real), self._scores(judge, generated.detach())
             value = discriminator_loss(self.loss, on_data, on_generated, self.label_smoothing)
             if self.gradient_penalty:
-                value = value + self.gradient_penalty * gradient_penalty(judge, real, generated.detach())
+                value = value + self.gradient_penalty * gradient_penalty(uncompiled(judge), real, generated.detach())
             said = {"discriminator_on_data": on_data, "discriminator_on_generated": on_generated}
             yield Loss(value, "discriminator", logs={name: self._opinion(scores) for name, scores in said.items()})
         with frozen(judge):

@@ -92,6 +92,7 @@ class Pretext(RepresentationLearning):
 
     @torch.no_grad()
     def check(self, model: nn.Module, data: DataModule) -> None:
+        super().check(model, data)
         weight = next(model.parameters())
         images = torch.zeros(2, *self.shape, dtype=weight.dtype, device=weight.device)
         with evaluating(model):
@@ -109,7 +110,7 @@ class Pretext(RepresentationLearning):
         yield Loss(self.loss_of(networks, batch))
 
     def loss_of(self, networks: Networks, batch: Any) -> Tensor:
-        images = batch.views[:, 0] if self.paired else batch[0]
+        images = batch.views[:, 0] if hasattr(batch, "views") else batch[0]  # in sequence they are not changed
         inputs, targets, mask = self._posed(images)
         outputs = networks["model"](inputs)
         self._check_outputs(outputs, images)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlcli.data.base import DataModule
 from dlcli.errors import ConfigError
 from dlcli.functional.contrastive import alignment, mean_closeness
+from dlcli.functional.embeddings import in_the_plane, names_of
 from dlcli.functional.inference import evaluating, uncompiled
 from dlcli.functional.pictures import drawable, grid, thumbnails
 from dlcli.functional.plots import scatter
@@ -22,7 +24,6 @@ from dlcli.spec import DataSpec
 from dlcli.tasks import feature_probe
 from dlcli.tasks.base import Networks, Task
 from dlcli.tasks.feature_probe import FeatureProbe, Features
-from dlcli.tasks.reconstruction import in_the_plane, names_of
 from dlcli.tensorboard_projector import Embedding
 
 
@@ -77,6 +78,13 @@ class RepresentationLearning(Task):
         assert spec.num_classes is not None
         self.num_classes = spec.num_classes
         self.label_names = label_names
+
+    def check(self, model: nn.Module, data: DataModule) -> None:
+        """
+        Raises:
+            ConfigError: a model of which there is no untrained copy to compare with.
+        """
+        feature_probe.check_resets(model)
 
     def loss_of(self, networks: Networks, batch: Any) -> Tensor:
         """The loss of a batch that is only measured; it may draw from torch's global generator."""

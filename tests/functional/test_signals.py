@@ -26,6 +26,13 @@ def test_two_layers_by_hand() -> None:
     assert (last.output, last.gradient) == (5.0, 1.0)
 
 
+def test_layers_that_the_loss_does_not_reach_are_left_out() -> None:
+    """A gradient of 0 would read as a vanished one."""
+    model = nn.ModuleDict({"generator": nn.Linear(2, 2), "discriminator": nn.Linear(2, 1)})
+    found = signals(model, lambda pair: pair["discriminator"](pair["generator"](torch.ones(1, 2)).detach()).sum())
+    assert [signal.layer for signal in found] == ["discriminator"]
+
+
 def test_a_product_of_random_matrices_grows_as_theory_says() -> None:
     """The exponent of random 4x4 matrices is (log 2 + digamma(2)) / 2 (Newman 1986), 0.558."""
     torch.manual_seed(0)

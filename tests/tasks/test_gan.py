@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 import dlcli
 from dlcli import train
@@ -16,7 +17,7 @@ from dlcli.catalogue import CONFIGS, load_yaml
 from dlcli.cli.train import resume_run, start_run
 from dlcli.data.base import ImageBatch
 from dlcli.data.gaussian_2d import PointBatch
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, DataError
 from dlcli.functional.adversarial_losses import discriminator_loss, generator_loss
 from dlcli.functional.features import features_and_scores, pooled_pixels
 from dlcli.registry import DATA, OPTIMIZERS, SCHEDULERS, TASKS
@@ -138,6 +139,42 @@ def test_in_a_group_each_value_is_added_up_once() -> None:
     }
 
 
+class Once(torch.autograd.Function):
+    """Gives back its input; there is no gradient of its gradient."""
+
+    @staticmethod
+    def forward(_ctx: Any, inputs: Tensor) -> Tensor:
+        return inputs.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class Compiled(nn.Module):
+    """As ``torch.compile`` would leave a module, in much less time."""
+
+    def __init__(self, original: nn.Module):
+        super().__init__()
+        self._orig_mod = original
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self._orig_mod(Once.apply(inputs))
+
+
+def test_the_penalty_passes_by_a_compiled_discriminator() -> None:
+    gradients = []
+    for wrap in (lambda module: module, Compiled):
+        model = Pair()
+        networks = {**model.networks, "discriminator": wrap(model.discriminator)}
+        torch.manual_seed(1)
+        task = make_task(loss="wasserstein", gradient_penalty=10.0)
+        next(task.training_step(networks, points())).value.backward()
+        gradients.append(model.discriminator[0].weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_the_penalty_is_added_for_wasserstein() -> None:
     model, batch = Pair(), points()
     values = []
@@ -149,10 +186,10 @@ def test_the_penalty_is_added_for_wasserstein() -> None:
     assert values[1] - values[0] == pytest.approx(10 * (slope - 1) ** 2, rel=1e-4)
 
 
-@pytest.mark.parametrize("loss", ["hinge", "wasserstein"])
-def test_scores_that_are_no_logits_are_logged_as_they_are(loss: str) -> None:
+@pytest.mark.parametrize(("loss", "penalty"), [("hinge", None), ("wasserstein", 0.0)])
+def test_scores_that_are_no_logits_are_logged_as_they_are(loss: str, penalty: float | None) -> None:
     model, batch = Pair(), points()
-    first = next(make_task(loss=loss).training_step(model.networks, batch))
+    first = next(make_task(loss=loss, gradient_penalty=penalty).training_step(model.networks, batch))
     expected = float(model.discriminator(batch.points).mean().detach())
     assert float(first.logs["discriminator_on_data"]) == pytest.approx(expected)
 
@@ -301,6 +338,12 @@ def test_a_classifier_must_know_the_same_data(judge: Path, tmp_path: Path) -> No
     for option, message in cases.items():
         with pytest.raises(ConfigError, match=message):
             train([*PICTURES, f"run_dir={tmp_path}", f"task.classifier={judge}", option])
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.yaml").write_text("task: {name: classification}")
+    (damaged / "spec.json").write_text("{}")
+    with pytest.raises(DataError, match="config.yaml: not the configuration of a run"):
+        train([*PICTURES, f"run_dir={tmp_path}", "task.classifier=damaged"])
     gan = train([*PICTURES, f"run_dir={tmp_path}", "trainer.max_steps=1"])
     with pytest.raises(ConfigError, match="a run of task 'gan'; name one of task=classification"):
         train([*PICTURES, f"run_dir={tmp_path}", f"task.classifier={gan.directory}"])
@@ -312,7 +355,7 @@ def test_a_classifier_must_know_the_same_data(judge: Path, tmp_path: Path) -> No
 def test_samples_are_a_grid_then_each_picture(tmp_path: Path) -> None:
     run = train([*PICTURES, f"run_dir={tmp_path}"])
     state = torch.get_rng_state()
-    task, model = run.task, run.model
+    task, model = run.task, run.model.train()
     options = {"interpolation": None, "singles": True, "seed": 1}
     grid, *singles = task.sample(model, num_samples=4, **options)
     assert [picture.shape for picture in singles] == [(3, 8, 8)] * 4
@@ -320,7 +363,7 @@ def test_samples_are_a_grid_then_each_picture(tmp_path: Path) -> None:
     (rows,) = task.sample(model, num_samples=2, interpolation=5, singles=False, seed=1)
     assert rows.shape == (3, 2 * 36, 5 * 36)
     assert torch.equal(torch.get_rng_state(), state)
-    assert model.training == run.model.training
+    assert all(module.training for module in model.modules())
 
 
 def test_the_preview_shows_the_same_noise_each_time() -> None:
@@ -370,7 +413,16 @@ def test_what_cannot_be_drawn_is_said() -> None:
             r"from -0.\d\d to 1.\d\d, .* -1 to 1; use data.normalize=sym",
         ),
         ([*DIGITS, "task=gan", "trainer=minibatch_gan"], "a MLP has no discriminator; use model=dcgan for pictures"),
-        ([*PICTURES, "task.loss=wasserstein"], "batch norm in the discriminator mixes them; use"),
+        (
+            [*POINTS, "model.output=tanh"],
+            r"the generator makes numbers from -1 to 1; use model.output=linear",
+        ),
+        (
+            [*PICTURES, "task.loss=wasserstein", "task.gradient_penalty=10"],
+            "batch norm in the discriminator mixes them; use",
+        ),
+        ([*POINTS, "task.loss=wasserstein"], "task.loss=wasserstein needs task.gradient_penalty, such as 10"),
+        ([*POINTS, "task.gradient_penalty=5"], "task.gradient_penalty=5 belongs to the loss wasserstein, not non_sat"),
         ([*PICTURES, "task.loss=hinge", "task.label_smoothing=0.1"], "task.label_smoothing=0.1 belongs to the losses"),
         ([*PICTURES, "trainer.accumulate=2"], "task 'gan' trains several networks in turn; use 1"),
         ([*PICTURES, "trainer.monitor=val/loss"], "trainer.monitor=val/loss: task 'gan' does not measure it"),

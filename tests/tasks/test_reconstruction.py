@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from dlcli.data.base import ImageBatch
 from dlcli.errors import ConfigError
+from dlcli.functional.embeddings import in_the_plane
 from dlcli.spec import DataSpec
-from dlcli.tasks.reconstruction import Reconstruction, in_the_plane
+from dlcli.tasks.reconstruction import Reconstruction
 
 SAMPLE = {"num_samples": 4, "scale": 1.0, "seed": 0}
 

@@ -174,8 +174,38 @@ def test_a_pretext_trains_and_is_measured(tmp_path: Path, kind: str, model: list
 
 
 @pytest.mark.parametrize(
+    ("model", "order"),
+    [
+        (["task=contrastive", "model=simclr"], []),
+        (["task=pretext", "task.kind=denoising", "model=pooled_autoencoder"], ["trainer.shuffle=false"]),
+    ],
+)
+def test_changed_pictures_with_signals_in_any_order(tmp_path: Path, model: list[str], order: list[str]) -> None:
+    options = ["trainer.signals=true", "task.probe_per_class=5", "trainer.limit_eval_batches=1"]
+    run = train([*SMALL, *model, *order, *options, CHANGES, f"run_dir={tmp_path}"])
+    assert "signals/encoder.stages.0.0.0/gradient" in (run.directory / "metrics.jsonl").read_text()
+    with pytest.raises(ConfigError, match="--split train: task '.*' measures changes of pictures, .* use val or test"):
+        load_run(run.directory).evaluate("train")
+
+
+def test_a_model_that_cannot_be_set_back_is_refused() -> None:
+    class Shifted(Flat):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1))
+
+    model = nn.Sequential(nn.Linear(1, 1), Shifted())
+    with pytest.raises(ConfigError, match=r"nothing sets its parameter 1.shift back; give Shifted a method reset_para"):
+        contrastive().check(model, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["data=digits", "model=simclr", CHANGES, "trainer.shuffle=false"], "compares changes; set trainer.shuffle=tr"),
+        (["data=digits", "model=simclr", CHANGES, "trainer=newton"], "compares changes; add trainer=minibatch"),
+        (["data=digits", "model=simclr", "data.augmentation={mixup:0.4}"], "data.augmentation.mixup: .* leave it out"),
+        (["data=digits", "model=simclr", "data.augmentation={crop_padding:null}"], "changes .*; set data.augmentation"),
         (["data=digits", "model=simclr"], "compares two random changes of each picture; set data.augmentation"),
         (["data=digits", "model=simclr", CHANGES, "data.batch_size=1"], "data.batch_size=1: .* use at least 2"),
         (["data=shakespeare", "model=simclr"], "task 'contrastive' needs input_shape, which data 'shakespeare'"),

@@ -26,11 +26,19 @@ SINES = ["data=sines", "data.train_size=20", "data.val_size=30", "data.test_size
 needs_gpytorch = pytest.mark.skipif(find_spec("gpytorch") is None, reason="gpytorch is not installed (extra gp)")
 
 
+FIGURE = plots._figure
+
+
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take longer than all else."""
-    if "drawn" not in request.node.name:
-        monkeypatch.setattr(plots, "_figure", lambda: None)
+    monkeypatch.setattr(plots, "_figure", lambda: None)
+
+
+@pytest.fixture
+def with_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set up after those that every test uses."""
+    monkeypatch.setattr(plots, "_figure", FIGURE)
 
 
 def trained(folder: Path, *overrides: str) -> Any:
@@ -240,6 +248,7 @@ def test_with_given_hyperparameters_it_is_fitted_in_one_step(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed (extra plot)")
+@pytest.mark.usefixtures("with_pictures")
 def test_functions_are_drawn_from_the_posterior_and_the_prior(tmp_path: Path) -> None:
     opened = load_run(str(trained(tmp_path, "trainer=fit").directory))
     options = dict(opened.task.sample_defaults)
