@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from dlcli.catalogue import CONFIGS, GROUPS, Entry, entries, load_yaml
+from dlcli.check import TOP_LEVEL
+from dlcli.hyperparameters import names_run
 from dlcli.registry import REGISTRIES
+from dlcli.run_records import LATEST
 from dlcli.spec import SIZES
 
 OVERRIDING = ("train", "eval", "show")  # verbs whose arguments are overrides
@@ -134,7 +137,7 @@ def _directories(before: list[str]) -> list[Path]:
 
 
 def _runs(before: list[str]) -> Iterator[str]:
-    from dlcli.run_records import LATEST, records
+    from dlcli.run_records import records
     from dlcli.sweep_records import sweeps
 
     named = [*_value_of("--run-dir", before), *(word[8:] for word in before if word.startswith("run_dir="))]
@@ -154,8 +157,10 @@ def _overrides(before: list[str], current: str) -> Iterator[str]:
     if separator and key in GROUPS:
         yield from (f"{key}={name}" for name in entries(key, directories))
     elif separator and dot and group in REGISTRIES:
-        yield from (f"{key}={value}" for value in _option_choices(_chosen(group, before, directories), option))
-    elif separator and key == "init_from":
+        entry = _chosen(group, before, directories)
+        runs = _runs(before) if names_run(LATEST, _annotation(entry, option)) else ()
+        yield from (f"{key}={value}" for value in (*_option_choices(entry, option), *runs))
+    elif separator and names_run(LATEST, TOP_LEVEL.get(key)):
         yield from (f"{key}={name}" for name in _runs(before))
     elif dot and group in REGISTRIES:
         yield from (f"{group}.{name}=" for name in _values(_chosen(group, before, directories)))
@@ -217,10 +222,7 @@ def _option_choices(entry: Entry | None, option: str) -> list[str]:
     """The values of an option, where they can be counted, and its default."""
     if entry is None:
         return []
-    found = []
-    name = entry.content().get("name")
-    if isinstance(name, str) and option not in SIZES:
-        found += _countable(REGISTRIES[entry.group].signature(name).get(option))
+    found = _countable(_annotation(entry, option))
     default = _values(entry).get(option, "???")
     if isinstance(default, bool):
         found += ["true", "false"]
@@ -229,6 +231,14 @@ def _option_choices(entry: Entry | None, option: str) -> list[str]:
     elif isinstance(default, int | float) or (isinstance(default, str) and re.fullmatch(r"[\w./-]+", default)):
         found.append(str(default))
     return found
+
+
+def _annotation(entry: Entry | None, option: str) -> Any:
+    """The type of an option of an entry; Any where there is no such option."""
+    name = entry.content().get("name") if entry is not None else None
+    if entry is None or not isinstance(name, str) or option in SIZES:
+        return Any
+    return REGISTRIES[entry.group].signature(name).get(option, Any)
 
 
 def _countable(annotation: Any) -> list[str]:

@@ -115,8 +115,9 @@ class Run:
         self.task.bind(self.data.spec, self.data.vocabulary, self.data.label_names)
         refuse_unmeasured(trainer.get("monitor"), self.task, self.data_label)
         self.notes = (*self.data.notes, *self.task.prepare(self.data))
-        run_dir = Path(self.config["run_dir"])
-        self.task.classifier = judging_classifier(self.config, run_dir, self.data.spec, self.device)
+        self.task.classifier = judging_classifier(
+            self.config, Path(self.config["run_dir"]), self.data.spec, self.data.fingerprint, self.device
+        )
         self.dtype = runtime.input_dtype(trainer["precision"])
         if self.dtype is not None:
             self.model.to(self.dtype)

@@ -150,8 +150,9 @@ class SavedRun:
                 f"--split train: task '{self.config['task']['name']}' measures changes of pictures, and those of "
                 "training are not changed when they are measured; use val or test"
             )
-        around, spec = self.directory.parent, self.data.spec
-        self.task.classifier = judging_classifier(self.config, around, spec, self.device)
+        self.task.classifier = judging_classifier(
+            self.config, self.directory.parent, self.data.spec, self.data.fingerprint, self.device
+        )
         precision = self.config["trainer"].get("precision", "fp32")
         with layers_of(self.config["layers"]):
             measured = evaluate(

@@ -19,7 +19,7 @@ case "$*" in
     "-m uv --version") exit 0 ;;
     "-m uv pip"* | "-m pip"*) echo "python $*" >>calls; exit "${INSTALL_FAILS:-0}" ;;
     *run_records*) ls -d runs/* ;;
-    "-m benchmarks"*) echo "python $* in $PWD with $PYTHONPATH" >>"$CALLS" ;;
+    "-m benchmarks"* | "-m flower_rounds"*) echo "python $* in $PWD with $PYTHONPATH" >>"$CALLS" ;;
     *) exec %s "$@" ;;
 esac
 """
@@ -126,6 +126,19 @@ def test_bench_has_an_environment_of_its_own_and_the_folder_of_the_caller(checko
     install = "python -m uv pip install --compile-bytecode --python .bench-venv/bin/python --editable .[bench]"
     assert calls == [install, f"python -m benchmarks --quick 4 in / with {checkout}/scripts"]
     assert len(call(checkout, "scripts/bench", CALLS=str(checkout / "calls"))[1]) == 1  # nothing is installed twice
+
+
+def test_flower_has_an_environment_with_its_own_typer(checkout: Path):
+    shutil.copytree(checkout / ".venv", checkout / ".flower-venv")
+    variables = {"CALLS": str(checkout / "calls"), "PYTHONPATH": ""}
+    done, (install, run) = call(checkout, "scripts/flower", "trainer.rounds=3", **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert install.startswith("python -m uv pip install --compile-bytecode --python .flower-venv/bin/python flwr>=1.41")
+    requirements = install.split()[7:]
+    assert {"torch>=2.10", "optuna>=5,<6"} <= set(requirements)
+    assert not any(requirement.startswith("typer") or requirement == "--editable" for requirement in requirements)
+    assert run == f"python -m flower_rounds trainer.rounds=3 in / with {checkout}:{checkout}/scripts"
+    assert len(call(checkout, "scripts/flower", **variables)[1]) == 1  # nothing is installed twice
 
 
 @pytest.mark.parametrize("beside", [True, False])

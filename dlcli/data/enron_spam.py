@@ -28,8 +28,8 @@ KINDS = ["ham", "spam"]
 class EnronSpam(WordSets):
     """3,672 mails (ham) and 1,500 mails of spam, as sets of words.
 
-    Of the mails of a kind with the same words one is kept, before the parts are drawn, so that no test mail has been
-    learned from. Mails that differ in a word, such as a changed number, are kept.
+    With ``distinct``, of the mails of a kind with the same words one is kept, before the parts are drawn, so that no
+    test mail has been learned from. Mails that differ in a word, such as a changed number, are kept.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class EnronSpam(WordSets):
         test_size: Count,
         split_seed: Seed,
         balanced: bool,
+        distinct: bool,
     ):
         """
         Args:
@@ -52,13 +53,16 @@ class EnronSpam(WordSets):
             val_size, test_size: mails of each kind. With a ``val_size`` of 0 the test mails validate too.
             split_seed: draws them.
             balanced: ham and spam take turns in training, the spam again and again until the ham is used up.
+            distinct: keep one of the mails with the same words.
 
         Raises:
             DataError: the archive holds no mails. ConfigError: no mail of a kind is left to train on.
         """
         paths, self.source = fetch_all("enron_spam")
         self.fingerprint = fingerprint("enron_spam")
-        mails = distinct(read(paths[0]))
+        mails = read(paths[0])
+        if distinct:
+            mails = without_repeats(mails)
         parts: dict[str, list[LabelledText]] = {"train": [], "val": [], "test": []}
         for label in range(len(KINDS)):
             kind = [mail for mail in mails if mail.label == label and len(mail.words) < max_words]
@@ -97,7 +101,7 @@ def read(archive: Path) -> list[LabelledText]:
     return [found[name] for name in sorted(found)]
 
 
-def distinct(mails: Sequence[LabelledText]) -> list[LabelledText]:
+def without_repeats(mails: Sequence[LabelledText]) -> list[LabelledText]:
     """The first mail of each kind with a set of words."""
     first: dict[tuple[int, frozenset[str]], LabelledText] = {}
     for mail in mails:

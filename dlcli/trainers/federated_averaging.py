@@ -144,7 +144,7 @@ class FederatedAveragingTrainer(Trainer):
             # The round. A signal ends it, and the model is what it was before.
             start = snapshot(run.model)
             factor = schedule.factor(loop.step)
-            logged = self._round(run, loop.step, start, factor)
+            logged = self.one_round(run, loop.step, start, factor)
             if logged is None:
                 restore(run.model, start)
                 save(run, loop, "last", scheduler=schedule.state_dict())
@@ -168,7 +168,9 @@ class FederatedAveragingTrainer(Trainer):
         batch = self._passes(run, 0, 0)[0][0]
         return losses_of(run.model, run.task, converted(batch, self.dtype))
 
-    def _round(self, run: RunContext, number: int, start: list[Tensor], rate_factor: float) -> dict[str, float] | None:
+    def one_round(
+        self, run: RunContext, number: int, start: list[Tensor], rate_factor: float
+    ) -> dict[str, float] | None:
         """Move the model ``start`` by one round. Returns what to record, or None if a signal arrived."""
         before = flatten(run.model)
         random = generator(run.seed, number)
@@ -180,7 +182,7 @@ class FederatedAveragingTrainer(Trainer):
             if run.interrupted():
                 return None
             if client not in silent:
-                trained.append(self._train(run, client, number, start, rate_factor))
+                trained.append(self.train_one(run, client, number, start, rate_factor))
                 round_.server.receive(client, round_.protect(client, self._weighted(client, trained[-1].update)))
         try:
             move = self._mean(round_.finish())
@@ -244,7 +246,7 @@ class FederatedAveragingTrainer(Trainer):
             for local in range(self.local_epochs)
         ]
 
-    def _train(
+    def train_one(
         self,
         run: RunContext,
         client: int,
@@ -253,6 +255,7 @@ class FederatedAveragingTrainer(Trainer):
         rate_factor: float,
         rows: Tensor | None = None,
     ) -> Trained:
+        """What a client answers to the model ``start`` in a round, after training on its data (or on ``rows``)."""
         return train_client(
             run,
             start,
@@ -311,7 +314,7 @@ class FederatedAveragingTrainer(Trainer):
         vocabulary, rows = run.data.vocabulary, self.parts[0][:1]
         assert vocabulary is not None
         start = snapshot(run.model)
-        update = self._train(run, 0, 0, start, rate_factor, rows).update
+        update = self.train_one(run, 0, 0, start, rate_factor, rows).update
         restore(run.model, start)
         round_ = self._begin(list(range(min(2, len(self.parts)))), len(update) + 1)
         seen = round_.read(round_.protect(0, self._weighted(0, update)))

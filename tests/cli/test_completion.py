@@ -100,6 +100,8 @@ def test_runs(make_run, tmp_path):
     assert candidates(["sample", "latest", "pro"]) == ["prompt="]
     assert candidates(["train", "--resume", "ls"]) == ["lstm-a"]
     assert candidates(["train", "init_from=g"]) == ["init_from=gru-b"]
+    named = [f"task.classifier={name}" for name in ("gru-b", "latest", "lstm-a", "null")]
+    assert candidates(["train", "task=gan", "task.classifier="]) == named
     assert candidates(["runs", "rm", "g"]) == ["gru-b"]
     (tmp_path / "here" / "runs" / "sweep-1").mkdir()
     (tmp_path / "here" / "runs" / "sweep-1" / "sweep.json").write_text("{}")

@@ -77,7 +77,8 @@ def test_classes_take_turns_and_the_rarer_begins_again() -> None:
 
 
 def enron(**changes: Any) -> Any:
-    values = {"max_words": 500, "min_frequency": 8, "val_size": 0, "test_size": 500, "split_seed": 0, "balanced": True}
+    values = {"max_words": 500, "min_frequency": 8, "val_size": 0, "test_size": 500, "split_seed": 0}
+    values |= {"balanced": True, "distinct": True}
     return DATA.build({"name": "enron_spam", "batch_size": 32, **values, **changes})
 
 
@@ -94,7 +95,7 @@ def test_the_mails_are_divided_as_the_book_divides_its_own() -> None:
 def test_of_mails_with_the_same_words_the_first_is_kept() -> None:
     texts = [("b a", 0), ("a", 0), ("a b b", 0), ("a b", 1), ("a", 0)]
     mails = [LabelledText(words_of(text), label) for text, label in texts]
-    assert enron_spam.distinct(mails) == [mails[0], mails[1], mails[3]]
+    assert enron_spam.without_repeats(mails) == [mails[0], mails[1], mails[3]]
 
 
 @pytest.fixture
@@ -125,6 +126,7 @@ def test_mails_are_read_and_divided() -> None:
     once = enron(**small, balanced=False, val_size=1)
     assert {split: len(labels) for split, (_, labels) in once.tensors.items()} == {"train": 8, "val": 2, "test": 2}
     assert once.class_counts == [6, 2]
+    assert enron(**small, balanced=False, val_size=1, distinct=False).class_counts == [7, 3]
     with pytest.raises(
         ConfigError, match=r"test_size=3 and data.val_size=1: expected a sum below 4, the mails of spam"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -338,12 +339,22 @@ def test_a_classifier_must_know_the_same_data(judge: Path, tmp_path: Path) -> No
     for option, message in cases.items():
         with pytest.raises(ConfigError, match=message):
             train([*PICTURES, f"run_dir={tmp_path}", f"task.classifier={judge}", option])
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
-    (damaged / "config.yaml").write_text("task: {name: classification}")
-    (damaged / "spec.json").write_text("{}")
-    with pytest.raises(DataError, match="config.yaml: not the configuration of a run"):
-        train([*PICTURES, f"run_dir={tmp_path}", "task.classifier=damaged"])
+    copied = tmp_path / "copied"
+    shutil.copytree(judge, copied)
+    record = json.loads((copied / "spec.json").read_text())
+    damages = {
+        "spec.json": (
+            json.dumps({**record, "fingerprint": "0"}),
+            ConfigError,
+            "from other examples of these data; train a",
+        ),
+        "./spec.json": ("{}", DataError, "spec.json: not the record of a run"),
+        "config.yaml": ("task: {name: classification}", DataError, "config.yaml: not the configuration of a run"),
+    }
+    for file, (text, error, message) in damages.items():
+        (copied / file).write_text(text)
+        with pytest.raises(error, match=message):
+            train([*PICTURES, f"run_dir={tmp_path}", "task.classifier=copied"])
     gan = train([*PICTURES, f"run_dir={tmp_path}", "trainer.max_steps=1"])
     with pytest.raises(ConfigError, match="a run of task 'gan'; name one of task=classification"):
         train([*PICTURES, f"run_dir={tmp_path}", f"task.classifier={gan.directory}"])

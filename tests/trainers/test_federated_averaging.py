@@ -229,12 +229,12 @@ def test_noise_has_the_size_that_epsilon_is_reported_for(tmp_path: Path) -> None
 def test_a_client_meets_nothing_of_those_before_it(tmp_path: Path) -> None:
     run = federated(tmp_path, *MOMENTUM, "trainer.rounds=1")
     start = snapshot(run.model)
-    alone = run.trainer._train(run, 2, 0, start, 1.0).update
+    alone = run.trainer.train_one(run, 2, 0, start, 1.0).update
     for client in (0, 1):
-        run.trainer._train(run, client, 0, start, 1.0)
+        run.trainer.train_one(run, client, 0, start, 1.0)
     moved = [not torch.equal(*pair) for pair in zip(snapshot(run.model), start, strict=True)]
     assert all(moved)  # frozen weights and counters too
-    np.testing.assert_array_equal(run.trainer._train(run, 2, 0, start, 1.0).update, alone)
+    np.testing.assert_array_equal(run.trainer.train_one(run, 2, 0, start, 1.0).update, alone)
 
 
 def test_classes_of_pictures_in_folders_are_divided(tmp_path: Path) -> None:
