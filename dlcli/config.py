@@ -14,7 +14,7 @@ from dlcli.errors import ConfigError, DataError, shown, suggestion
 from dlcli.hydra_composition import Composed, compose_choices, compose_tree, named_groups
 from dlcli.inspection import inspector
 from dlcli.overrides import AS_TYPED, group_problem, parse_values, prepare
-from dlcli.registry import TASKS
+from dlcli.registry import REGISTRIES, TASKS
 
 
 def compose(
@@ -147,6 +147,26 @@ def fill_missing(config: dict[str, Any], choices: Mapping[str, str | None], dire
                 section[key] = value
                 filled.append(f"{group}.{key}")
     return filled
+
+
+def refuse_rebuilt(
+    config: Mapping[str, Any],
+    choices: Mapping[str, str | None],
+    directories: Iterable[Path],
+    groups: Collection[str] = tuple(REGISTRIES),
+) -> None:
+    """
+    Raises:
+        ConfigError: a saved configuration has an entry whose YAML file is now made of another registered class.
+    """
+    for group in groups:
+        entry = catalogue.entries(group, directories).get(choices.get(group) or "")
+        was = config.get(group, {}).get("name")
+        if entry is not None and (now := entry.content()["name"]) != was:
+            raise ConfigError(
+                f"the run was saved when {group}={choices[group]} was built by '{was}', and it is built by '{now}' "
+                "now: train it again"
+            )
 
 
 def change_values(config: Mapping[str, Any], overrides: Sequence[str], allowed: Collection[str]) -> dict[str, Any]:

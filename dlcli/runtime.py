@@ -114,7 +114,9 @@ def free_memory(device: torch.device, root: Path = Path("/")) -> int:
         names = ("limit_in_bytes", "usage_in_bytes") if first else ("max", "current")
         limit, used = (_read(level / f"memory.{name}") for name in names)
         if limit.isdigit() and used.isdigit():
-            free.append(max(0, int(limit) - int(used)))
+            facts = dict(line.split() for line in _read(level / "memory.stat").splitlines())
+            reclaimable = int(facts.get("total_inactive_file" if first else "inactive_file", 0))  # of the page cache
+            free.append(max(0, int(limit) - int(used) + reclaimable))
     return min(free)
 
 

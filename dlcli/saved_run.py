@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import Tensor
 from dlcli import runtime
 from dlcli.catalogue import load_yaml
 from dlcli.check import EVALUATED, check
-from dlcli.config import change_group_values, fill_missing
+from dlcli.config import change_group_values, fill_missing, refuse_rebuilt
 from dlcli.data.base import DataModule
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.errors import ConfigError, DataError
@@ -66,12 +65,13 @@ class SavedRun:
         if not isinstance(saved, dict):
             raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run")
         self.config, changed = change_group_values(saved, overrides, directories)
+        self.choices: dict[str, str | None] = {**self.record["choices"], **changed}
+        refuse_rebuilt(self.config, self.choices, directories, EVALUATED)
         self.saved_data: dict[str, Any] = saved.get("data", {})
         ignored = {"batch_size", *DATA.constant(self.config["data"]["name"], "measuring_only", ())}  # change no example
         self.changed = {k: v for k, v in self.config["data"].items() if k not in ignored} != {
             k: v for k, v in self.saved_data.items() if k not in ignored
         }
-        self.choices: dict[str, str | None] = {**self.record["choices"], **changed}
         fill_missing(self.config, self.choices, directories)
         problems = check(self.config, self.choices, list(directories), EVALUATED)
         if problems:
@@ -233,9 +233,9 @@ class Predictions:
 
     @property
     def notes(self) -> list[str]:
-        """What was strange about the inputs that have been read. Of notes that differ in their numbers from run to run,
-        as each run knows other rows, the first."""
+        """What was strange about the inputs that have been read. Of the notes about one thing, which differ from run to
+        run as each knows other rows, the first."""
         first: dict[str, str] = {}
-        for note in (note for inputs in self.inputs for note in inputs.notes):
-            first.setdefault(re.sub(r"\d[\d,]*", "0", note), note)
+        for about, note in (item for inputs in self.inputs for item in inputs.notes.items()):
+            first.setdefault(about, note)
         return list(first.values())

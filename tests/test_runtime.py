@@ -262,6 +262,23 @@ class TestCores:
             self.write(tmp_path / "sys/fs/cgroup" / folder / f"job/memory.{used}", "4000" if folder else "2000")
             assert runtime.free_memory(device, tmp_path) == (1000 if folder else 3000)
 
+    @pytest.mark.parametrize(
+        ("folder", "limit", "used", "name"),
+        [
+            ("", "max", "current", "inactive_file"),
+            ("memory/", "limit_in_bytes", "usage_in_bytes", "total_inactive_file"),
+        ],
+    )
+    def test_pages_of_files_that_nobody_uses_are_free(
+        self, tmp_path: Path, folder: str, limit: str, used: str, name: str
+    ):
+        self.write(tmp_path / "proc/self/cgroup", "4:memory:/job" if folder else "0::/job")
+        group = tmp_path / f"sys/fs/cgroup/{folder}job"
+        self.write(group / f"memory.{limit}", "5000")
+        self.write(group / f"memory.{used}", "4500")
+        self.write(group / "memory.stat", f"anon 100\n{name} 3000\nactive_file 1000")
+        assert runtime.free_memory(torch.device("cpu"), tmp_path) == 3500
+
     def test_this_machine(self):
         assert 1 <= runtime.available_cores() <= (os.cpu_count() or 1)
 

@@ -125,7 +125,7 @@ def resume_run(
     """Open a run to continue it, with other budgets if the overrides say so."""
     from dlcli.catalogue import load_yaml
     from dlcli.check import check
-    from dlcli.config import change_values, fill_missing
+    from dlcli.config import change_values, fill_missing, refuse_rebuilt
     from dlcli.hydra_composition import Composed
     from dlcli.launch import begin
     from dlcli.run_records import read_json
@@ -147,6 +147,7 @@ def resume_run(
                 f"{directory.name} has {done:,} {reached} behind it already, more than trainer.{limit}={budget}"
             )
     record = read_json(directory / "spec.json")
+    refuse_rebuilt(config, record["choices"], directories)
     fill_missing(config, record["choices"], directories)
     problems = check(config, record["choices"], directories)
     if problems:

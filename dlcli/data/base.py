@@ -142,9 +142,12 @@ class PredictionInputs:
     identity: str
 
     @property
-    def notes(self) -> list[str]:
-        """After the last batch, lines that people should see."""
-        return []
+    def notes(self) -> dict[str, str]:
+        """After the last batch, lines that people should see, by what they are about, such as a column.
+
+        Where several runs predict together, people see one line about each thing.
+        """
+        return {}
 
     def __iter__(self) -> Iterator[tuple[list[str], Any]]:
         raise NotImplementedError

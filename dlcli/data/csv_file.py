@@ -273,7 +273,7 @@ class CsvTable(TensorData):
         self.encoding, self.indicators = encoding, torch.tensor(encoding.indicators, dtype=torch.int64)
         scale = preprocessing["target_scale"]
         self.target_scale = TargetScale(*scale) if scale else None
-        self.notes = tuple(strange_notes(encoding, strange))
+        self.notes = tuple(strange_notes(encoding, strange).values())
         self._store(torch.cat([dense for dense, _ in encoded]), torch.cat([positions for _, positions in encoded]))
         self.spec = DataSpec(**{**self.spec.defined(), "input_shape": (encoding.num_features,)})
 

@@ -61,12 +61,13 @@ class PredictionRows(PredictionInputs):
         return {self.submitted: predicted.get("label", predicted["prediction"])}
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> dict[str, str]:
         """What people should know about the rows that have been read."""
-        notes = [self.table.facts.note] if self.table.facts.note else []
+        notes = {"table": self.table.facts.note} if self.table.facts.note else {}
         if self.extra:
-            notes.append(f"columns that the run does not know were ignored: {', '.join(self.extra[:10])}")
-        return notes + strange_notes(self.encoding, self.strange)
+            notes["extra columns"] = f"columns that the run does not know were ignored: {', '.join(self.extra[:10])}"
+        strange = strange_notes(self.encoding, self.strange)
+        return notes | {f"column {name}": note for name, note in strange.items()}
 
 
 def open_like(path: Path, preprocessing: Mapping[str, Any]) -> Table:
@@ -112,9 +113,9 @@ def encode_chunk(table: Table, encoding: TableEncoding, chunk: Chunk, strange: C
     return torch.from_numpy(dense), torch.from_numpy(positions)
 
 
-def strange_notes(encoding: TableEncoding, strange: Mapping[str, int]) -> list[str]:
-    """One line for each column with values that the training rows did not have."""
-    notes = []
+def strange_notes(encoding: TableEncoding, strange: Mapping[str, int]) -> dict[str, str]:
+    """One line for each column with values that the training rows did not have, by the column's name."""
+    notes = {}
     for column in encoding.columns:
         count = strange.get(column["name"], 0)
         if not count:
@@ -122,11 +123,12 @@ def strange_notes(encoding: TableEncoding, strange: Mapping[str, int]) -> list[s
         values = f"'{column['name']}': {count:,} value{'' if count == 1 else 's'}"
         if column["form"] != "category":
             kind = column["form"] if column["form"] in ("number", "boolean") else "date"
-            notes.append(f"{values} unreadable as a {kind}, taken as missing")
+            note = f"{values} unreadable as a {kind}, taken as missing"
         elif OTHER in column["categories"]:
-            notes.append(f"{values} outside its {len(column['categories']) - 1} frequent categories, taken as one")
+            note = f"{values} outside its {len(column['categories']) - 1} frequent categories, taken as one"
         else:
-            notes.append(f"{values} of categories unseen in training, taken as none of them")
+            note = f"{values} of categories unseen in training, taken as none of them"
+        notes[column["name"]] = note
     return notes
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from dlcli.data.columns import Array, Column, read_columns
 from dlcli.data.delimited import Table, open_table
+from dlcli.data.download import located
 from dlcli.errors import DataError, suggestion
 from dlcli.hyperparameters import PUBLISHED
 from dlcli.inspection import Inspection
@@ -32,16 +33,19 @@ class Target(NamedTuple):
 def inspect(data: Mapping[str, Any], requires: tuple[str, ...]) -> Inspection:
     """The task that the target column asks for, and the trainer that the number of rows asks for.
 
+    Published data are fetched to be looked at only if their kind of target is not given.
+
     Args:
         data: the options of ``data=csv``.
         requires: sizes that the task needs, if somebody has named one; its kind of target is then taken.
 
     Raises:
         DataError: the file is no table, or its target cannot be learned.
+        ConfigError: no such published data.
     """
-    if data["path"].startswith(PUBLISHED):  # its YAML knows
-        return Inspection({}, {})
-    table = open_own_table(data)
+    if data["path"].startswith(PUBLISHED) and data["target_type"] != "auto":
+        return Inspection({"task": TASKS[data["target_type"]]}, {})
+    table = open_own_table({**data, "path": str(located(data["path"])[0])})
     column, lines = read_columns(table, [data["target"]], plain=[data["target"]])
     target_type = data["target_type"]
     if target_type == "auto" and "num_classes" in requires:

@@ -196,7 +196,7 @@ class PictureInputs(PredictionInputs):
         self.identity = "id" if self.submission else "file"
         self.form = Form(preprocessing["channels"], preprocessing["size"], preprocessing["resize"])
         self.mean, self.deviation = per_channel(preprocessing["mean"]), per_channel(preprocessing["deviation"])
-        self.left_out: list[str] = []
+        self.left_out = ""
 
     def __iter__(self) -> Iterator[tuple[list[str], ImageBatch]]:
         bad: dict[Path, str] = {}
@@ -216,11 +216,11 @@ class PictureInputs(PredictionInputs):
         if names:
             yield names, self._batch(images)
         if bad:
-            self.left_out = [skipped(bad, self.files, "skip")]
+            self.left_out = skipped(bad, self.files, "skip")
 
     @property
-    def notes(self) -> list[str]:
-        return self.left_out
+    def notes(self) -> dict[str, str]:
+        return {"pictures": self.left_out} if self.left_out else {}
 
     def written(self, predicted: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """All columns; for a competition the label alone, or the probabilities under the names of the classes."""

@@ -89,7 +89,7 @@ def shifted(
     Raises:
         ConfigError: not one share for each class, or nothing is left.
     """
-    random = generator(seed, 2)
+    random = generator(seed, 3)
     keep = torch.ones(len(images))
     if class_shares is not None:
         count = int(labels.max()) + 1

@@ -48,9 +48,11 @@ class TextLines(PredictionInputs):
             yield self._batch(waiting)
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> dict[str, str]:
         """What people should know about the lines that have been read."""
-        return [f"{self.left_out:,} characters that the run does not know were left out"] if self.left_out else []
+        if not self.left_out:
+            return {}
+        return {"characters": f"{self.left_out:,} characters that the run does not know were left out"}
 
     def _lines(self) -> Iterator[tuple[str, list[int]]]:
         known = set(self.vocabulary.tokens) if self.vocabulary.kind == "char" else None

@@ -18,6 +18,8 @@ from dlcli.errors import ConfigError
 
 SAMPLE = 10_000  # examples of a split, about, that are looked at
 HELD_OUT = 0.2  # of the training examples looked at, which measure the mistakes of the linear classifier
+MAX_ITERATIONS = 200  # of the linear classifier's L-BFGS
+SMALLEST_SINGULAR_VALUE = 0.05  # of C below; errors of what it is solved for grow by up to its inverse
 
 
 class CovariateWeights:
@@ -44,7 +46,8 @@ class CovariateWeights:
     def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The weight of each input (B, …), whatever its label: (B,)."""
         self.slope = self.slope.to(inputs)  # copied once
-        odds = inputs.flatten(1) @ self.slope + self.offset
+        with torch.autocast(inputs.device.type, enabled=False):  # the exponential makes much of small errors
+            odds = inputs.flatten(1) @ self.slope + self.offset
         return odds.clamp(max=math.log(self.largest)).exp()
 
 
@@ -80,7 +83,7 @@ class LabelWeights:
         confusion.index_put_((taken_for, labels[held]), torch.ones((), dtype=torch.float64), accumulate=True)
         confusion /= confusion.sum(0)
         seen = torch.from_numpy(classifier.predict(target.numpy())).bincount(minlength=count).double() / len(target)
-        if float(torch.linalg.matrix_norm(confusion, -2)) < 0.05:  # the smallest singular value
+        if float(torch.linalg.matrix_norm(confusion, -2)) < SMALLEST_SINGULAR_VALUE:
             raise ConfigError(
                 "task.shift_correction=label: a linear classifier cannot tell the classes apart well enough to "
                 "estimate how frequent they are; give task.class_weights instead"
@@ -95,7 +98,8 @@ class LabelWeights:
     def __call__(self, inputs: Tensor, labels: Tensor) -> Tensor:
         """The weight of each label (B,), or of shares of the classes (B, C): (B,)."""
         self.weights = self.weights.to(inputs)  # copied once
-        weights: Tensor = self.weights[labels] if labels.ndim == 1 else labels @ self.weights
+        with torch.autocast(inputs.device.type, enabled=False):
+            weights: Tensor = self.weights[labels] if labels.ndim == 1 else labels @ self.weights
         return weights
 
 
@@ -106,7 +110,7 @@ def linear_classifier(inputs: Tensor, labels: Tensor) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # nearly the best one does
-        return LogisticRegression(max_iter=200).fit(inputs.numpy(), labels.numpy())
+        return LogisticRegression(max_iter=MAX_ITERATIONS).fit(inputs.numpy(), labels.numpy())
 
 
 def examples(data: DataModule, split: str) -> tuple[Tensor, Tensor]:

@@ -70,8 +70,8 @@ class ProbabilisticRegression(Regression):
 
     def evaluation_step(self, networks: Networks, batch: Any, metrics: dict[str, Metric]) -> None:
         model: Any = uncompiled(networks["model"])
-        means, targets = self._forward(model, batch)
-        _, variances = model.predictive(batch[0])
+        means, variances = model.predictive(batch[0])
+        means, targets = self._beside_targets(means, batch)
         number = len(targets)
         inside = (targets - means).abs() <= BAND * variances.sqrt()
         metrics["loss"].update(surprise(means, variances, targets), number)  # type: ignore[arg-type]

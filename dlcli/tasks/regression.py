@@ -83,9 +83,11 @@ class Regression(Task):
             metrics[name].update(self._in_target_unit(predictions), self._in_target_unit(targets))
 
     def _forward(self, model: Any, batch: Any) -> tuple[Tensor, Tensor]:
+        return self._beside_targets(model(batch[0]), batch)
+
+    def _beside_targets(self, predictions: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """Predictions and targets, (B, num_targets) both and of one floating type."""
         features, targets = batch[:2]
-        predictions = model(features)
         check_shape(predictions, (len(features), self.num_targets), "regression", "(batch, targets)")
         if targets.shape != predictions.shape:  # their difference would be broadcast silently
             raise ConfigError(

@@ -14,8 +14,8 @@ from dlcli.hyperparameters import Count, PositiveFloat
 from dlcli.models.gaussian_process import GaussianProcess
 from dlcli.registry import TRAINERS
 from dlcli.trainers.base import RunContext, Trainer
-from dlcli.trainers.evaluation import converted, evaluate, scalars
-from dlcli.trainers.full_batch import begin, save
+from dlcli.trainers.evaluation import converted
+from dlcli.trainers.full_batch import begin, measure, save
 
 LONGEST_SEARCH = 25  # losses that a line search may ask for
 
@@ -38,6 +38,7 @@ class GaussianProcessTrainer(Trainer):
         max_steps: Count,
         method: Literal["adam", "lbfgs"],
         lr: PositiveFloat,
+        checkpoint_every: Count,
         monitor: str,
         device: str,
         precision: Literal["fp64"],
@@ -47,6 +48,7 @@ class GaussianProcessTrainer(Trainer):
             max_steps: of the method.
             method: adam, or lbfgs with a line search that satisfies the strong Wolfe conditions.
             lr: the rate of Adam, or the first length that the line search tries.
+            checkpoint_every: in steps.
             monitor: what tables of runs show as the result.
             device: as for every trainer.
             precision: Cholesky decompositions need double precision.
@@ -54,6 +56,7 @@ class GaussianProcessTrainer(Trainer):
         self.max_steps = max_steps
         self.method = method
         self.lr = lr
+        self.checkpoint_every = checkpoint_every
         self.monitor = monitor
 
     def check(self, run: RunContext) -> None:
@@ -109,19 +112,18 @@ class GaussianProcessTrainer(Trainer):
             loop.step += 1
             loop.epoch += 1
             loop.seconds = time.perf_counter() - started
-            run.log(loop.step, {f"train/{name}": number for name, number in {"loss": value, **before}.items()})
+            loop.latest = {"loss": value, **before}
+            run.log(loop.step, {f"train/{name}": number for name, number in loop.latest.items()})
+            if loop.step % self.checkpoint_every == 0 and loop.step < self.max_steps:
+                keep()
 
-        # The end: the loss and the numbers that were reached, and the evaluation.
-        if loop.best is None:
+        # The end: the loss and the numbers that were reached, and the evaluation. What a smaller budget reached before
+        # the run was resumed counts no more: it is the end of the search that is the result.
+        if loop.best is None or loop.best["step"] != loop.step:
             with torch.no_grad():
                 loop.latest = {"loss": float(loss()), **model.hyperparameters()}
-            split, _, metric = self.monitor.partition("/")
-            measured = evaluate(run.task, model, {"model": model}, run.data, split, dtype=torch.float64)
-            values = scalars(measured)
-            run.log(loop.step, {f"{split}/{name}": number for name, number in values.items()})
-            run.show(loop.step, split, measured, {"model": model})
-            run.progress.evaluated(loop.step, split, values, metric)
-            loop.best = {"metric": self.monitor, "value": values[metric], "step": loop.step, "metrics": values}
+            loop.best = None
+            measure(run, loop, self.monitor, torch.float64, last=True)
             keep()
         return "the budget of steps is used"
 

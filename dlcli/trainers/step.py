@@ -80,9 +80,9 @@ class Stepper:
         self.ema_decay = ema_decay
         self.group = group
         self.step_count = 0
-        callables = {name: model if name == "model" else model.get_submodule(name) for name in task.trains}
-        callables["model"] = model
-        self.networks: dict[str, Any] = {n: torch.compile(m) if compile else m for n, m in callables.items()}
+        self.networks: dict[str, Any] = {
+            name: torch.compile(network) if compile else network for name, network in networks_of(model, task).items()
+        }
         self.training_networks = self.networks
         self.overlapped: Overlapped | None = None
         if group is not None and task.calls_model_only and device.type in OVERLAPPING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,25 @@ def test_classes_with_probabilities(wine, dlcli):
         assert sum(shares) == pytest.approx(1, abs=1e-5)
         assert row["label"] == run.data.label_names[int(row["prediction"])]
         assert int(row["prediction"]) == int(np.argmax(shares))
+
+
+def test_a_run_whose_data_are_built_in_another_way_now(wine, dlcli, tmp_path):
+    folder, run, _header, _rows = wine
+    old = shutil.copytree(run.directory, tmp_path / "old")
+    (old / "config.yaml").write_text((old / "config.yaml").read_text().replace("name: csv", "name: kaggle_house"))
+    record = json.loads((old / "spec.json").read_text())
+    (old / "spec.json").write_text(json.dumps({**record, "choices": {**record["choices"], "data": "kaggle_house"}}))
+    message = (
+        "the run was saved when data=kaggle_house was built by 'kaggle_house', and it is built by 'csv' now: "
+        "train it again"
+    )
+    for verb in (
+        ["predict", old, "--input", folder / "kept.csv", "--output", tmp_path / "p.csv"],
+        ["eval", old],
+        ["train", "--resume", old],
+    ):
+        code, _out, err = dlcli(*verb)
+        assert (code, err.strip().removeprefix("dlcli: ")) == (2, message)
 
 
 def test_predictions_score_as_the_run_was_measured(wine, dlcli):

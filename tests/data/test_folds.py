@@ -119,6 +119,24 @@ def test_the_predictions_of_several_folds_are_their_mean(tmp_path: Path) -> None
     assert 50_000 < np.median(alone[0]) < 250_000, "in the prices' unit, not in logarithms"
 
 
+def test_runs_that_predict_together_say_one_thing_about_each_column(tmp_path: Path) -> None:
+    from dlcli.saved_run import Predictions, SavedRun
+
+    table, strange = tmp_path / "table.csv", tmp_path / "strange.csv"
+    table.write_text("x1,x2,y\n" + "".join(f"{row},{row % 7},{row + row % 3}.5\n" for row in range(40)))
+    strange.write_text("x1,x2\nmany,1\nmany,few\n3,few\n4,few\n")
+    options = ["data=csv", f"data.path={table}", "data.target=y", "data.folds=2", "data.test_fraction=0"]
+    options += ["model=linear_closed_form", "trainer=fit", f"run_dir={tmp_path / 'runs'}"]
+    predictions = Predictions(
+        [SavedRun(train([*options, f"data.fold={fold}"]).directory) for fold in range(2)], strange
+    )
+    assert len(list(predictions)) == 1
+    assert predictions.notes == [
+        "'x1': 2 values unreadable as a number, taken as missing",
+        "'x2': 3 values unreadable as a number, taken as missing",
+    ]
+
+
 def test_a_logarithm_needs_positive_numbers(tmp_path: Path) -> None:
     file = houses(tmp_path)
     file.write_text(file.read_text().replace("A,", "A,-"))

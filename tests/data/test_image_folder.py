@@ -539,7 +539,7 @@ def test_predictions_name_what_they_cannot_read(tmp_path):
     skipping = {**preprocessing, "on_bad": "skip"}
     inputs = ImageFolder.prediction_inputs(root, skipping)
     assert sum(len(names) for names, _ in inputs) == 600
-    assert inputs.notes == ["1 of 601 pictures skipped, the first: bad.png is empty"]
+    assert inputs.notes == {"pictures": "1 of 601 pictures skipped, the first: bad.png is empty"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: no pictures in it"):
         list(ImageFolder.prediction_inputs(tmp_path / "empty", preprocessing))

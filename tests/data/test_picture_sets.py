@@ -243,6 +243,18 @@ def test_paths_of_published_data(tmp_path, monkeypatch):
         located("published:hotdog/b.png")
 
 
+def test_the_target_of_a_published_table_is_looked_at(tmp_path, monkeypatch):
+    table = b"size,price\n" + b"".join(b"%d,%d.5\n" % (row, 7 * row) for row in range(40))
+    in_mirror(monkeypatch, tmp_path, "kaggle_house", {"kaggle-house/houses.csv": table})
+    own = ["data=csv", "data.path=published:kaggle_house/houses.csv", "data.target=price"]
+    composed = compose(own)
+    assert (composed.choices["task"], composed.choices["trainer"]) == ("regression", "minibatch_small_data")
+    assert composed.config["data"]["target_type"] == "number"
+    (tmp_path / "kaggle-house/houses.csv").unlink()
+    assert compose([*own, "data.target_type=number"]).choices["task"] == "regression"
+    assert compose(["data=kaggle_house"]).choices["trainer"] == "minibatch_small_data"
+
+
 def test_an_archive_of_labels_holds_one_table(tmp_path):
     (tmp_path / "labels.tgz").write_bytes(packed({"a.csv": b"1,2\n", "b.csv": b"1,2\n"}))
     with pytest.raises(DataError, match=r"labels.tgz: 2 CSV files in the archive; expected one, of names and labels"):

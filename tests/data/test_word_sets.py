@@ -61,7 +61,7 @@ def test_lines_of_a_file_are_texts(tmp_path: Path) -> None:
     kept = {"vocabulary": sets().vocabulary.to_json()}
     inputs = WordSets.prediction_inputs(file, kept)
     ((numbers, batch),) = list(inputs)
-    assert (inputs.identity, inputs.notes) == ("line", [])
+    assert (inputs.identity, inputs.notes) == ("line", {})
     assert numbers == ["1", "3"]
     assert batch.words.tolist() == [[1, 3], [0, 0]]
     with pytest.raises(DataError, match="cannot be read"):

@@ -51,6 +51,19 @@ def test_shares_of_classes_are_found_without_their_labels() -> None:
     torch.testing.assert_close(found(inputs[:1], mixed), found.weights[:2].mean().unsqueeze(0))
 
 
+def test_weights_are_exact_under_autocast() -> None:
+    random = torch.Generator().manual_seed(2)
+    source, target = torch.randn(1000, 200, generator=random), torch.randn(1000, 200, generator=random) + 0.2
+    inputs, labels = drawn([300, 300, 300], 0)
+    for weights, batch in (
+        (CovariateWeights(source, target, largest=1000.0), (source, torch.zeros(1000))),
+        (LabelWeights(inputs, labels, inputs[::2], CLASSES, largest=10.0), (inputs, torch.eye(3)[labels] * 0.9)),
+    ):
+        exact = weights(*batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(weights(*batch), exact, rtol=0.0, atol=0.0)
+
+
 def test_classes_that_cannot_be_told_apart_are_refused() -> None:
     inputs, labels = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)), torch.arange(3000) % 3
     with pytest.raises(ConfigError, match=r"a linear classifier cannot tell the classes apart well enough"):

@@ -19,6 +19,7 @@ from dlcli.config import compose
 from dlcli.errors import ConfigError, Interrupted, ResourceError
 from dlcli.functional import plots
 from dlcli.models.gaussian_process import GaussianProcess
+from dlcli.saved_run import SavedRun
 from dlcli.trainers.gaussian_process import GaussianProcessTrainer
 
 SINES = ["data=sines", "data.train_size=20", "data.val_size=30", "data.test_size=30"]
@@ -160,6 +161,46 @@ def test_a_resumed_run_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.M
     assert all(torch.equal(tensor, run.model.state_dict()[name]) for name, tensor in whole.model.state_dict().items())
     assert run.summary["metrics"] == whole.summary["metrics"]
     assert logged(run) == logged(whole)
+
+
+def test_a_finished_run_goes_on_to_more_steps_as_if_they_had_been_asked_for(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", "trainer.max_steps=8")
+    short = trained(tmp_path / "short", "trainer.max_steps=3")
+    run = resume_run(short.directory, ["trainer.max_steps=8"], config_dirs=[], plugins=[], quiet=True)
+    run.train()
+    assert run.summary["metrics"] == whole.summary["metrics"] != short.summary["metrics"]
+    assert [line for line in logged(run) if "train/loss" in line] == [
+        line for line in logged(whole) if "train/loss" in line
+    ]
+    for which in ("best", "last"):
+        opened = SavedRun(short.directory, which=which)
+        assert (opened.step, opened.model.hyperparameters()) == (8, whole.model.hyperparameters())
+    before = logged(run)
+    again = resume_run(short.directory, [], config_dirs=[], plugins=[], quiet=True)
+    again.train()
+    assert (again.summary["metrics"], logged(again)) == (whole.summary["metrics"], before)
+
+
+def test_checkpoints_are_written_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep, calls = GaussianProcess.hyperparameters, []
+
+    def failing(model: GaussianProcess) -> dict[str, float]:
+        calls.append(1)
+        if len(calls) == 6:
+            raise RuntimeError("pulled plug")
+        return keep(model)
+
+    options = ["trainer.max_steps=8", "trainer.checkpoint_every=2"]
+    monkeypatch.setattr(GaussianProcess, "hyperparameters", failing)
+    with pytest.raises(RuntimeError, match="pulled plug"):
+        trained(tmp_path / "cut", *options)
+    monkeypatch.undo()
+    (directory,) = (tmp_path / "cut").iterdir()
+    assert SavedRun(directory).step == 4
+    run = resume_run(directory, [], config_dirs=[], plugins=[], quiet=True)
+    run.train()
+    whole = trained(tmp_path / "whole", *options)
+    assert (run.summary["metrics"], logged(run)) == (whole.summary["metrics"], logged(whole))
 
 
 def test_what_is_frozen_stays(tmp_path: Path) -> None:
