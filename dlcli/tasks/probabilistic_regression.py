@@ -38,8 +38,8 @@ class ProbabilisticRegression(Regression):
     ``inputs``, ``targets``, ``kernel`` and ``functions(inputs, count, generator, prior=…)``.
 
     Metrics: loss (nats for each number, in the unit that is trained on), mae, rmse and r2 of the means, coverage (the
-    share of the targets inside the band that should hold 95 %), deviation (the mean standard deviation, in the unit
-    that is trained on).
+    share of the targets inside the band that should hold 95 %), deviation (the mean standard deviation, in the
+    targets' own unit as mae and rmse are).
     """
 
     calls_model_only: ClassVar[bool] = False
@@ -73,10 +73,12 @@ class ProbabilisticRegression(Regression):
         means, variances = model.predictive(batch[0])
         means, targets = self._beside_targets(means, batch)
         number = len(targets)
-        inside = (targets - means).abs() <= BAND * variances.sqrt()
+        deviations = variances.sqrt()
+        inside = (targets - means).abs() <= BAND * deviations
+        spread = self._in_target_unit(means + deviations) - self._in_target_unit(means - deviations)
         metrics["loss"].update(surprise(means, variances, targets), number)  # type: ignore[arg-type]
         metrics["coverage"].update(inside.double().mean(), number)  # type: ignore[arg-type]
-        metrics["deviation"].update(variances.sqrt().mean(), number)  # type: ignore[arg-type]
+        metrics["deviation"].update(spread.mean() / 2, number)  # type: ignore[arg-type]
         for name in ("mae", "rmse", "r2"):
             metrics[name].update(self._in_target_unit(means), self._in_target_unit(targets))
 
