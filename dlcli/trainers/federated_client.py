@@ -86,12 +86,11 @@ def train_client(
     restore(run.model, start)
     before = flatten(run.model)
     torch.manual_seed(generator(run.seed, client, number).initial_seed())
-    networks = {name: run.model if name == "model" else run.model.get_submodule(name) for name in run.task.trains}
     stepper = Stepper(
         run.model,
         Proximal(run.task, run.model, proximal) if proximal else run.task,
-        {name: run.build_optimizer(name) for name in networks},
-        dict.fromkeys(networks, Held(rate_factor)),
+        {name: run.build_optimizer(name) for name in run.task.trains},
+        dict.fromkeys(run.task.trains, Held(rate_factor)),
         run.device,
         precision=precision,
         compile=False,
