@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dlcli.metrics.base import Metric
 
@@ -32,24 +33,23 @@ class TwoSamples(Metric):
         self.state = torch.zeros(2, size + 1, size + 1, dtype=torch.float64)
         self.compare = compare
 
-    def update(self, real: Tensor, generated: Tensor) -> None:  # type: ignore[override]
-        """real, generated: (B, F) each."""
-        added = [products(vectors) for vectors in (real, generated)]
-        self.state = self.state.to(real.device) + torch.stack(added)
+    def update(self, added: Tensor) -> None:  # type: ignore[override]
+        """added: what ``products`` gives for some vectors of both samples, which several comparisons may share."""
+        self.state = self.state.to(added.device) + added
 
     def compute(self) -> float:
         real, generated = (moments(total) for total in self.state.cpu())
         return float(self.compare(real, generated))
 
 
-def products(vectors: Tensor) -> Tensor:
-    """The sum of v vᵀ over vectors (B, F) with a 1 appended, (F + 1, F + 1) float64."""
-    extended = torch.nn.functional.pad(vectors.detach().double(), (0, 1), value=1.0)
-    return extended.T @ extended
+def products(real: Tensor, generated: Tensor) -> Tensor:
+    """For vectors (B, F) of each sample the sum of v vᵀ, where v has a 1 appended: (2, F + 1, F + 1) float64."""
+    extended = [F.pad(vectors.detach().double(), (0, 1), value=1.0) for vectors in (real, generated)]
+    return torch.stack([vectors.T @ vectors for vectors in extended])
 
 
 def moments(total: Tensor) -> Moments:
-    """Mean and covariance from what ``products`` gave."""
+    """Mean and covariance from the sum of products of one sample, (F + 1, F + 1)."""
     count, mean = total[-1, -1], total[-1, :-1] / total[-1, -1]
     covariance = (total[:-1, :-1] - count * torch.outer(mean, mean)) / (count - 1).clamp(min=1)
     return Moments(mean, covariance)

@@ -23,7 +23,7 @@ from dlcli.functional.plots import scatter
 from dlcli.hyperparameters import Count, Drawn, Natural, NonNegativeFloat, Probability, RunReference
 from dlcli.metrics.base import Mean, Metric
 from dlcli.metrics.class_coverage import ClassShares, classes_hit
-from dlcli.metrics.two_samples import TwoSamples, covariance_error, frechet_distance, mean_error
+from dlcli.metrics.two_samples import TwoSamples, covariance_error, frechet_distance, mean_error, products
 from dlcli.registry import TASKS
 from dlcli.spec import DataSpec
 from dlcli.tasks.base import Loss, Networks, Task
@@ -182,8 +182,9 @@ class AdversarialTask(Task):
                 metrics[name].update(scores)
             likeliest = at_least_float32(scores).softmax(1).max(1).values
             metrics["confidence"].update(likeliest.mean(), len(real))  # type: ignore[arg-type]
+        added = products(*features)
         for name in self.metric_directions:
-            metrics[name].update(*features)
+            metrics[name].update(added)
 
     def exported(self, model: Any, batch: Any) -> tuple[nn.Module, Tensor]:
         """The generator, and noise."""

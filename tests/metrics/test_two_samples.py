@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dlcli.metrics.class_coverage import ClassShares, classes_hit
-from dlcli.metrics.two_samples import Moments, TwoSamples, covariance_error, frechet_distance, mean_error
+from dlcli.metrics.two_samples import Moments, TwoSamples, covariance_error, frechet_distance, mean_error, products
 
 RANDOM = torch.Generator().manual_seed(0)
 REAL = torch.randn(60, 4, generator=RANDOM) @ torch.randn(4, 4, generator=RANDOM) + 1
@@ -15,7 +15,7 @@ GENERATED = torch.randn(50, 4, generator=RANDOM) @ torch.randn(4, 4, generator=R
 def measured(compare, *batches: tuple[torch.Tensor, torch.Tensor]) -> float:
     metric = TwoSamples(4, compare)
     for real, generated in batches:
-        metric.update(real, generated)
+        metric.update(products(real, generated))
     return metric.compute()
 
 
