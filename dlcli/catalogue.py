@@ -26,6 +26,7 @@ CONFIGS = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parent.parent / "c
 """Our own configuration files: inside the installed package, or beside it in a checkout."""
 
 _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeDumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc]
@@ -61,6 +62,12 @@ _Loader.add_implicit_resolver(
     ),
     list("-+0123456789."),
 )
+
+
+def dump_yaml(content: Any) -> str:
+    """Plain content as YAML, keys in their order."""
+    text: str = yaml.dump(content, Dumper=_SafeDumper, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def load_yaml(file: Path) -> Any:

@@ -266,7 +266,7 @@ def unused_groups(config: Mapping[str, Any]) -> set[str]:
     trainer = config.get("trainer")
     name = trainer.get("name") if isinstance(trainer, dict) else None
     optional = {OPTIMIZERS.group, SCHEDULERS.group}
-    return optional - set(TRAINERS.constant(name, "uses", optional)) if name in TRAINERS.names() else set()
+    return optional - set(TRAINERS.constant(name, "uses", optional)) if TRAINERS.has(name) else set()
 
 
 def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:

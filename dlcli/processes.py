@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib
 import json
@@ -26,19 +27,20 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
 
 from dlcli.errors import DlcliError
+from dlcli.runtime import OPENMP_WAITS
 
 FUNCTION = re.compile(r"(dlcli(?:\.\w+)+):(\w+)")
 LOOK_SECONDS = 0.1  # between two looks of a wait, since another thread may have read the answer
 WATCH_SECONDS = 0.5  # between two looks for the parent, on systems that send no signal at its death
 END_SECONDS = 10.0  # for the server to end its jobs and itself
 PR_SET_PDEATHSIG = 1
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **OPENMP_WAITS}
 
 
 class Child:
@@ -86,6 +88,7 @@ class Server:
     """
 
     def __init__(self, *, spawn: bool = False, warm: Sequence[str] = ("torch", "dlcli.run")):
+        self.spawn = spawn
         self._lock = threading.RLock()
         self._started: dict[int, int] = {}  # pid by job
         self._codes: dict[int, int] = {}  # exit code by job
@@ -144,6 +147,14 @@ class Server:
                     raise RuntimeError("the server of child processes has ended; its messages are above")
                 self.listen(LOOK_SECONDS)
             return Child(self, number, self._started[number])
+
+    def prepare(self, function: str, arguments: Mapping[str, Any]) -> None:
+        """Call ``function(**arguments)`` in the server, so that later jobs have what it imports; spawned ones do not.
+
+        A failure is of no consequence: the jobs that it concerns will say it.
+        """
+        if not self.spawn:
+            self._send({"prepare": {"function": function, "arguments": dict(arguments)}})
 
     def signal(self, number: int) -> None:
         """Send a signal to every job that runs."""
@@ -241,6 +252,11 @@ class _Jobs:
             os.waitpid(pid, 0)
 
     def obey(self, request: Mapping[str, Any]) -> None:
+        if "prepare" in request:
+            with contextlib.suppress(Exception):
+                _function(request["prepare"])()
+            gc.freeze()
+            return
         if "start" in request:
             pid = os.fork()
             if pid == 0:
@@ -331,10 +347,7 @@ def die_with_parent(parent: int, *, watch: bool) -> None:
 def _call(job: Mapping[str, Any]) -> int:
     """Run the job's function. Returns the exit code of its process."""
     try:
-        match = FUNCTION.fullmatch(job["function"])
-        assert match is not None
-        function = getattr(importlib.import_module(match[1]), match[2])
-        return int(function(**job["arguments"]) or 0)
+        return int(_function(job)() or 0)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except KeyboardInterrupt:
@@ -349,6 +362,13 @@ def _call(job: Mapping[str, Any]) -> int:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
+
+
+def _function(job: Mapping[str, Any]) -> Callable[[], Any]:
+    """The call that a job names."""
+    match = FUNCTION.fullmatch(job["function"])
+    assert match is not None
+    return functools.partial(getattr(importlib.import_module(match[1]), match[2]), **job["arguments"])
 
 
 def _signal(pid: int, number: int, *, group: bool) -> None:

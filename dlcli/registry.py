@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from dlcli.errors import ConfigError, shown, suggestion
 from dlcli.hyperparameters import NAMES
@@ -124,6 +124,12 @@ class Registry:
         self._source(name).load()
         return self._classes[name]
 
+    def warm(self, name: str) -> None:
+        """Do what takes time before an entry of ours can be built; nothing for a plug-in's, which is nobody's yet."""
+        if self.has(name) and self._source(name).module.startswith("dlcli."):
+            self.signature(name)
+            self.load(name)
+
     def build(self, config: Mapping[str, Any], *arguments: Any, spec: DataSpec | None = None, label: str = "") -> Any:
         """The only way from a name to an object.
 
@@ -147,15 +153,22 @@ class Registry:
                 values[parameter] = sizes[parameter]
         return cls(*arguments, **values)
 
-    def _source(self, name: str) -> Source:
-        sources = self._sources()
-        if name not in sources:
-            raise ConfigError(f"{self.group} '{shown(name)}' is not registered; {suggestion(name, sources)}")
-        return sources[name]
+    def has(self, name: object) -> TypeGuard[str]:
+        """Whether there is such an entry."""
+        return isinstance(name, str) and name in self._sources(name)
 
-    def _sources(self) -> dict[str, Source]:
+    def _source(self, name: str) -> Source:
+        found = self._sources(name)
+        if name not in found:
+            raise ConfigError(f"{self.group} '{shown(name)}' is not registered; {suggestion(name, self.names())}")
+        return found[name]
+
+    def _sources(self, mentioned: str | None = None) -> dict[str, Source]:
+        """Where the entries are written: all, or those in files that mention a name, since parsing takes time."""
         found: dict[str, Source] = {}
         for file, module in [*_package_files(self.directory, self.package), *_plugin_files]:
+            if mentioned is not None and not _mentions(file, mentioned):
+                continue
             for name, source in _registered(file, module, CONSTANTS[self.group]).items():
                 if name in found:
                     raise ConfigError(f"{self.group} '{name}' is registered twice: {found[name].file} and {file}")
@@ -185,8 +198,12 @@ _plugin_files: list[tuple[Path, str]] = []
 def add_plugin_file(file: Path, module: str) -> None:
     """Let every registry look into this Python file too; ``module`` is the name that it is imported by when needed."""
     _parse(file)  # a mistake in a plug-in is said even if nothing of it is used
-    if (file, module) not in _plugin_files:
-        _plugin_files.append((file, module))
+    if (file, module) in _plugin_files:
+        return
+    _plugin_files.append((file, module))
+    for registry in REGISTRIES.values():
+        for name in _registered(file, module, CONSTANTS[registry.group]):
+            registry._source(name)  # which finds it only once, or says so
 
 
 def missing_size(group: str, name: str, size: str, data: str, defined: tuple[str, ...]) -> str:
@@ -200,6 +217,12 @@ def missing_size(group: str, name: str, size: str, data: str, defined: tuple[str
 @cache
 def _package_files(directory: Path, package: str) -> list[tuple[Path, str]]:
     return [(file, f"{package}.{file.stem}") for file in sorted(directory.glob("*.py")) if file.stem != "__init__"]
+
+
+@cache
+def _mentions(file: Path, name: str) -> bool:
+    """Whether the file holds the name as a text of its own."""
+    return any(f"{quote}{name}{quote}" in _read(file) for quote in "'\"")
 
 
 @cache

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp64", "auto")
+OPENMP_WAITS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000"}
+"""How OpenMP's threads wait for work: awake for some ten microseconds, then asleep.
+
+Threads that stay awake take the cores from other processes; to wake one that sleeps takes longer than a small layer.
+GNU's OpenMP, with which torch comes on Linux, reads the second variable; the first is for the others.
+"""
 
 
 def prepare_environment(processes: int = 1) -> None:
@@ -28,8 +34,8 @@ def prepare_environment(processes: int = 1) -> None:
     Args:
         processes: how many processes will train side by side on this machine; the cores are divided among them.
     """
-    # Threads that spin while they wait take the cores from other processes: steps become tens of times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not any(name in os.environ for name in OPENMP_WAITS):
+        os.environ.update(OPENMP_WAITS)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
 
 

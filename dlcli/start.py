@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import yaml
 
 from dlcli import __version__, checkpoint, runtime
+from dlcli.catalogue import dump_yaml
 from dlcli.data.vocabulary import Vocabulary
 from dlcli.distributed import Group
 from dlcli.errors import ConfigError, DataError
@@ -50,7 +50,7 @@ def start(
     parent.mkdir(parents=True, exist_ok=True)
     label = (run.choices.get("experiment") or f"{run.model_label}-{run.data_label}").replace("/", "-")
     run.directory = new_directory(parent, f"{label}-{time.strftime('%Y%m%d-%H%M%S')}")
-    write_text(run.directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
+    write_text(run.directory / "config.yaml", dump_yaml(run.config))
     record = {
         "sizes": run.data.spec.defined(),
         "choices": dict(run.choices),
@@ -85,7 +85,7 @@ def start(
     if group is not None:
         group.broadcast(run.directory)
     run.tracker = Tracker(run.directory)
-    run.tracker.text(0, "config", "```\n" + yaml.safe_dump(run.config, sort_keys=False) + "```")
+    run.tracker.text(0, "config", "```\n" + dump_yaml(run.config) + "```")
     if run.data.augmenting:
         batch = run.data.batches("train", order="shuffled", seed=run.seed)[0]
         images = batch.views.flatten(0, 1) if run.data.paired else batch.images
@@ -130,7 +130,7 @@ def resume(
         return run
     run.summary = {**read_json(directory / "summary.json"), **process_record()}
     run.summary.pop("reason", None)
-    write_text(directory / "config.yaml", yaml.safe_dump(run.config, sort_keys=False))
+    write_text(directory / "config.yaml", dump_yaml(run.config))
     run.tracker = Tracker(directory, offsets=state["loop"]["offsets"] if state else {})
     return run
 

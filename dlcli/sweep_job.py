@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dlcli import plugins as plugin_loader
@@ -12,9 +12,17 @@ from dlcli.check import check
 from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
 from dlcli.hydra_composition import Composed
 from dlcli.launch import Launch, begin
+from dlcli.registry import REGISTRIES
 from dlcli.run import Run, is_out_of_memory
 from dlcli.run_records import process_record
 from dlcli.sweep_records import Job, read_job, update_job
+
+
+def warm(names: Mapping[str, Sequence[str]]) -> None:
+    """Import the entries that jobs will use, by group, in the process that the jobs are forked from."""
+    for group, found in names.items():
+        for name in found:
+            REGISTRIES[group].warm(name)
 
 
 def run_job(folder: str, number: int, plugins: Sequence[str]) -> int:

@@ -7,13 +7,14 @@ import os
 import re
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlcli.interruption import Interruption
 from dlcli.processes import Child, Server
-from dlcli.runtime import available_cores
+from dlcli.registry import REGISTRIES
+from dlcli.runtime import OPENMP_WAITS, available_cores
 from dlcli.sweep_progress import SweepProgress
 from dlcli.sweep_records import WAITING, read_job, update_job
 
@@ -24,6 +25,7 @@ WARM = (
     *("torch", "dlcli.sweep_job", "dlcli.start", "dlcli.trainers.minibatch", "numpy.random", "psutil"),
     *("tensorboard.compat.proto.event_pb2", "tensorboard.compat.proto.summary_pb2"),
     *("tensorboard.plugins.text.metadata", "tensorboard.plugins.hparams.plugin_data_pb2"),
+    *("PIL.ImageDraw", "PIL.ImageFont", "PIL.PngImagePlugin", "torch.nested._internal.nested_tensor"),
 )
 """What nearly every job needs: imported once, before the jobs are forked."""
 
@@ -87,7 +89,9 @@ class Jobs:
         environments = [environment(slot, slots, devices) for slot in range(slots)]
         waiting = deque(self.numbers[index] for index in indices)
         running: dict[int, tuple[int, Child]] = {}  # number of the job and its process, by slot
-        self.progress.start([read_job(self.folder, number) for number in waiting], slots)
+        jobs = [read_job(self.folder, number) for number in waiting]
+        self.server.prepare("dlcli.sweep_job:warm", {"names": entries([job.content["config"] for job in jobs])})
+        self.progress.start(jobs, slots)
         try:
             with Interruption() as interruption:
                 while waiting or running:
@@ -134,9 +138,15 @@ class Jobs:
         self.progress.ended(read_job(self.folder, number))
 
 
+def entries(configs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The names of the entries that composed configurations use, by group."""
+    chosen = {(group, config[group]["name"]) for config in configs for group in REGISTRIES.keys() & config.keys()}
+    return {group: sorted(name for of, name in chosen if of == group) for group in REGISTRIES}
+
+
 def environment(slot: int, slots: int, devices: Sequence[str]) -> dict[str, str]:
     """The variables of a job's process: its share of the cores, and one device."""
-    variables = {"OMP_WAIT_POLICY": "passive"}
+    variables = dict(OPENMP_WAITS)
     variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(max(1, available_cores() // slots))
     if devices:
         variables["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]

@@ -67,7 +67,7 @@ def image_event(step: int, tag: str, image: Any) -> Any:
     channels, height, width = array.shape
     picture = Image.fromarray(array[0] if channels == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
     stream = io.BytesIO()
-    picture.save(stream, format="PNG")
+    picture.save(stream, format="PNG", compress_level=1)  # larger files, in a third of the time
     content = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=stream.getvalue())
     return _event(step, Summary.Value(tag=tag, image=content))
 

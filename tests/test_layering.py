@@ -28,11 +28,12 @@ TIERS = (
         "crowding",
         "tensorboard_projector",
     },
-    {"registry", "catalogue", "functional", "runtime", "processes", "checkpoint", "tracking"},
+    {"registry", "catalogue", "functional", "runtime", "checkpoint", "tracking"},
     {
         "check",
         "experiments",
         "inspection",
+        "processes",
         "plugins",
         "run_records",
         "distributed",

@@ -138,9 +138,8 @@ def test_a_yaml_file_outside_a_group_is_refused_with_the_remedy(tmp_path: Path) 
 
 def test_a_name_that_is_taken_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path / "mine", "lstm")
-    plugins.load([str(folder)])
     with pytest.raises(ConfigError, match="model 'lstm' is registered twice"):
-        compose(["data=digits", "model=mlp"])
+        plugins.load([str(folder)])
 
 
 def test_an_unknown_annotation_is_named(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ class TestThreads:
         monkeypatch.setattr(runtime, "available_cores", lambda: 6)
         monkeypatch.setattr(os, "environ", {})
         runtime.prepare_environment(processes=8)
-        assert os.environ == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
+        assert os.environ == {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000", "OMP_NUM_THREADS": "1"}
         monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "5"})
         runtime.prepare_environment()
         assert os.environ == {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "5"}

@@ -596,9 +596,9 @@ def test_two_jobs_that_end_at_once_leave_one_for_one_slot(monkeypatch: pytest.Mo
     started: list[int] = []
     jobs = sweep_processes.Jobs.__new__(sweep_processes.Jobs)
     jobs.folder, jobs.numbers, jobs.received = Path(), [0, 1, 2], None
-    jobs.server = SimpleNamespace(listen=lambda _: None)  # type: ignore[assignment]
+    jobs.server = SimpleNamespace(listen=lambda _: None, prepare=lambda *_: None)  # type: ignore[assignment]
     jobs.progress = SimpleNamespace(start=lambda *_: None, stop=lambda: None, update=lambda _: None)  # type: ignore[assignment]
-    monkeypatch.setattr(sweep_processes, "read_job", lambda *_: None)
+    monkeypatch.setattr(sweep_processes, "read_job", lambda *_: SimpleNamespace(content={"config": {}}))
     monkeypatch.setattr(jobs, "_start", lambda number, _: started.append(number) or ended, raising=False)
     monkeypatch.setattr(jobs, "_settle", lambda *_: None, raising=False)
     jobs.launch(range(3), 2)

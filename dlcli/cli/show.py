@@ -54,7 +54,7 @@ def show(
             print(f"note: {note}")
         return
 
-    import yaml
+    from dlcli.catalogue import dump_yaml
 
     for file in composed.files:
         print(f"# ---- {_short(file)}")
@@ -63,7 +63,7 @@ def show(
         print("# ---- overrides")
         print("".join(f"# {text}\n" for text in overrides))
     print("# ---- result")
-    print(yaml.safe_dump(composed.config, sort_keys=False, allow_unicode=True), end="")
+    print(dump_yaml(composed.config), end="")
 
 
 def _short(file: Path) -> str:

@@ -160,9 +160,9 @@ def resume_run(
 
 def _dry_run(run: Any) -> None:
     """One batch forward and backward; prints the configuration and summaries of model and data."""
-    import yaml
+    from dlcli.catalogue import dump_yaml
 
-    print(yaml.safe_dump(run.config, sort_keys=False).rstrip())
+    print(dump_yaml(run.config).rstrip())
     print()
     for line in run.describe():
         print(line)
