@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -133,6 +134,7 @@ class MinibatchTrainer(Trainer):
                 run.say(f"nothing is left to do: the run is at the end of its budget of {total:,} steps")
         # Values on the device, by step, not read yet.
         self.tensors: list[tuple[int, dict[str, Tensor | PerExample]]] = []
+        self.room = MAX_UNREAD  # of how many steps
         self.rollbacks = 0
         self.batches, self.epoch_of_batches = batches, 0
         saved = self.loop.step if run.resume_state is not None else -1
@@ -157,7 +159,8 @@ class MinibatchTrainer(Trainer):
             save = saved != step and (bool(over) or (checkpoint_every is not None and step % checkpoint_every == 0))
 
             # Before anything is written: read the losses, which may end the run or take it back.
-            if (log or measure or save or interrupted or self._full()) and not self._read():
+            full = len(self.tensors) >= self.room
+            if (log or measure or save or interrupted or full) and not self._read():
                 continue
 
             # A signal: save and leave. What is due at this step happens on resuming.
@@ -222,12 +225,14 @@ class MinibatchTrainer(Trainer):
                 loop.skipped += skipped
                 if not skipped or self.on_nonfinite != "skip":
                     self.tensors.append((loop.step, values))
+                    if len(self.tensors) == 1:
+                        self.room = room_for(values)
             loop.step += 1
             loop.position = stop
             if stop == len(batches):
                 loop.epoch, loop.position, loop.carry = loop.epoch + 1, 0, None
             run.progress.advance(loop.step)
-            if loop.step >= until or self._full() or run.interrupted() or self._late():
+            if loop.step >= until or len(self.tensors) >= self.room or run.interrupted() or self._late():
                 return
 
     def try_out(self, run: RunContext) -> dict[str, float]:
@@ -279,13 +284,6 @@ class MinibatchTrainer(Trainer):
             return False
         late = time.perf_counter() - self.started >= 60 * self.max_minutes
         return late if self.group is None else self.group.agree("time", late)
-
-    def _full(self) -> bool:
-        """Whether as many values wait on the device as may; steps are taken to be as large as the last one."""
-        if not self.tensors:
-            return False
-        elements = sum(value.elements for value in self.tensors[-1][1].values() if isinstance(value, PerExample))
-        return len(self.tensors) >= MAX_UNREAD or len(self.tensors) * elements >= MAX_WAITING
 
     def _read(self) -> bool:
         """Move the device's values since the last time into the loop's lists. False if that took the run back.
@@ -408,6 +406,12 @@ class MinibatchTrainer(Trainer):
         except (RuntimeError, ValueError, KeyError):
             raise DataError("the checkpoint is that of another model or optimizer; put the run's own back") from None
         self.run.restore_random_state(state)
+
+
+def room_for(values: Mapping[str, Tensor | PerExample]) -> int:
+    """How many steps with values of these sizes may wait on the device."""
+    elements = sum(value.elements for value in values.values() if isinstance(value, PerExample))
+    return max(1, min(MAX_UNREAD, MAX_WAITING // max(1, elements)))
 
 
 def numbers(values: list[Any], dtype: torch.dtype) -> list[float]:

@@ -162,7 +162,7 @@ class Stepper:
         name = "loss" if loss.network == "model" else f"{loss.network}_loss"
         whole = weight == 1 and self.group is None  # else the parts are added up
         found = {name: loss.value, **loss.logs}
-        if first:
+        if first and self.group is not None:
             self.summed -= set(found)
         for key, value in found.items():
             if whole:
