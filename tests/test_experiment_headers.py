@@ -91,3 +91,20 @@ def test_a_malformed_line_is_refused(config_dir: Path, line: str, message: str) 
 
 def test_our_experiments_are_read_all_at_once() -> None:
     assert set(experiments.read_all()) == set(catalogue.entries("experiment"))
+
+
+def test_the_table_of_measured_numbers_agrees_with_the_headers() -> None:
+    """Each row of docs/reproduced.md: the book's number is the header's, the difference is that of the two numbers."""
+    known = experiments.read_all()
+    lines = (Path(__file__).parents[1] / "docs" / "reproduced.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split(" | ") for line in lines if line.startswith("| `")]
+    assert len(rows) > 100
+    for name, _, metric, reported, ours, difference, verdict, _, command in rows:
+        experiment = known[name.strip(" `")]
+        number = experiment.reported.get(metric)
+        assert reported == ("–" if number is None else f"{number:.6g}"), (experiment.name, metric)
+        assert command.strip(" `") == experiment.command
+        assert (verdict == "no number") == (number is None)
+        if number is not None:
+            mean = float(ours.partition(" ±")[0])
+            assert float(difference) == pytest.approx(mean - number, abs=1e-3 * abs(mean - number) + 1e-5 * abs(mean))
