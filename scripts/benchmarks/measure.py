@@ -58,16 +58,15 @@ def cores() -> int:
 
 
 def environment() -> dict[str, str]:
-    """What every measured process gets: the project and this suite on the path, and the same number of threads."""
+    """What every measured process gets: the project and this suite on the path, and a terminal of the same width."""
     paths = [str(SCRIPTS), str(ROOT), os.environ.get("PYTHONPATH", "")]
-    threads = os.environ.get("OMP_NUM_THREADS", str(cores()))
-    fixed = {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "OMP_NUM_THREADS": threads,
-        "TERM": "xterm",
-        "COLUMNS": "100",
-    }
+    fixed = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TERM": "xterm", "COLUMNS": "100"}
     return {**os.environ, **fixed}
+
+
+def same_threads() -> dict[str, str]:
+    """As many threads for all sides that compute in turn; whole commands take as many as they do for their users."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores()))}
 
 
 class Command:
@@ -124,7 +123,7 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.measure", call],
             cwd=self.folder,
-            env=environment(),
+            env={**environment(), **same_threads()},
             stdin=inner,
             stdout=inner,
             stderr=inner,
