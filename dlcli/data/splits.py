@@ -60,11 +60,21 @@ def divide(
     Raises:
         ConfigError: a part without rows, or a fold that does not exist.
     """
+    check_fold(folds, fold)
     if folds is not None:
         return fold_of(order, folds, fold, test_fraction)
-    if fold:
-        raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
     return cut(order, val_fraction, test_fraction)
+
+
+def check_fold(folds: int | None, fold: int) -> None:
+    """
+    Raises:
+        ConfigError: a fold that does not exist.
+    """
+    if folds is None and fold:
+        raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
+    if folds is not None and not 0 <= fold < folds:
+        raise ConfigError(f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}")
 
 
 def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, Indices]:
@@ -96,10 +106,8 @@ def fold_of(order: Indices, folds: int, fold: int, test_fraction: float) -> dict
     The test rows are the same in all folds, and each of the other rows validates in exactly one of them.
 
     Raises:
-        ConfigError: there is no such fold, or it would be empty.
+        ConfigError: it would be empty.
     """
-    if not 0 <= fold < folds:
-        raise ConfigError(f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}")
     tested = math.ceil(test_fraction * len(order))
     rest = order[tested:]
     if len(rest) < folds:
