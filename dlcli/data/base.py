@@ -69,6 +69,7 @@ class DataModule:
 
     Class attributes, read from the source before anything is imported:
         provides: the sizes of DataSpec that this source defines.
+        goes_with: group -> the entries of that group which it goes with, where there are few.
         splits: the splits that it has; an instance may have more or fewer than its class.
         measuring_only: options that decide what is measured, and change no example that is learned from.
         unit: what is counted for throughput, "samples" or "tokens".
@@ -77,6 +78,7 @@ class DataModule:
     """
 
     provides: ClassVar[tuple[str, ...]] = ()
+    goes_with: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     splits: tuple[str, ...] = ("train", "val", "test")
     measuring_only: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "samples"

@@ -108,15 +108,9 @@ class AdversarialTask(Task):
     def check(self, model: nn.Module, data: DataModule) -> None:
         """
         Raises:
-            ConfigError: a model that is no such pair of networks, a batch norm where gradients are penalised for each
-                example, or data out of the generator's range.
+            ConfigError: a batch norm where gradients are penalised for each example, or data out of the generator's
+                range.
         """
-        for part in self.trains:
-            if not hasattr(model, part):
-                raise ConfigError(
-                    f"task 'gan' needs a model with a generator and a discriminator, and a {type(model).__name__} has "
-                    f"no {part}; use model=dcgan for pictures or model=gan_mlp"
-                )
         norms = (nn.BatchNorm1d, nn.BatchNorm2d)
         if self.gradient_penalty and any(isinstance(layer, norms) for layer in model.discriminator.modules()):  # type: ignore[union-attr]
             raise ConfigError(

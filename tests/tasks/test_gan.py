@@ -423,7 +423,8 @@ def test_what_cannot_be_drawn_is_said() -> None:
             ["data=digits", "task=gan", "model=dcgan"],
             r"from -0.\d\d to 1.\d\d, .* -1 to 1; use data.normalize=sym",
         ),
-        ([*DIGITS, "task=gan", "trainer=minibatch_gan"], "a MLP has no discriminator; use model=dcgan for pictures"),
+        ([*DIGITS, "task=gan", "trainer=minibatch_gan"], "'gan' needs a model with a discriminator, which model 'mlp'"),
+        ([*DIGITS, "task=gan"], "does not have; models that have it: dcgan, gan_mlp$"),
         (
             [*POINTS, "model.output=tanh"],
             r"the generator makes numbers from -1 to 1; use model.output=linear",
