@@ -366,6 +366,7 @@ class Run:
                     dtype=self.dtype,
                     limit=self.config["trainer"].get("limit_eval_batches"),
                     group=self.group,
+                    watch=self.progress.measuring,
                 )
                 metrics[split] = scalars(measured)
                 if self.main:

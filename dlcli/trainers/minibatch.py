@@ -360,6 +360,7 @@ class MinibatchTrainer(Trainer):
             limit=self.limit_eval_batches,
             stop=run.interrupted if self.group is None else None,
             group=self.group,
+            watch=run.progress.measuring,
         )
         if run.interrupted():  # it may have ended early; it is done again on resuming
             return
