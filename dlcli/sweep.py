@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dlcli.check import check
 from dlcli.config import fill_missing, refuse_rebuilt
-from dlcli.errors import ConfigError, Interrupted, SweepError
+from dlcli.errors import ConfigError, Interrupted, SweepError, counted
 from dlcli.hydra_composition import Composed, config_loader, first_line
 from dlcli.launchers import check_launcher, launcher_overrides, names_own_launcher, reported, split_overrides
 from dlcli.registry import TASKS
@@ -172,13 +172,13 @@ def launch(jobs: Jobs, hydra: Sequence[str]) -> Results:
     jobs.progress.report(found)
     if received is not None:
         raise Interrupted(
-            f"stopped with {len(found.unfinished)} of {len(found.jobs)} jobs left; "
+            f"stopped with {len(found.unfinished)} of {counted(len(found.jobs), 'job')} left; "
             f"continue with: dlcli train --resume {jobs.folder}",
             received,
         )
     if found.unfinished:
         raise SweepError(
-            f"{len(found.unfinished)} of {len(found.jobs)} jobs have no result; "
-            f"run them again with: dlcli train --resume {jobs.folder}"
+            f"{len(found.unfinished)} of {counted(len(found.jobs), 'job')} without a result; "
+            f"run again with: dlcli train --resume {jobs.folder}"
         )
     return found

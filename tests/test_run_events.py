@@ -91,6 +91,7 @@ def test_a_long_evaluation_is_counted_on_a_terminal(
     training: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # else rich draws nothing into a pipe
+    monkeypatch.setattr("rich._console", None)  # which another test may have made
     monkeypatch.setattr("dlcli.progress.BAR_INTERVAL", 0.0)
     progress = Progress(quiet=False, unit="tokens", terminal=True)
     if training:

@@ -207,7 +207,7 @@ def test_a_dry_run_lists_the_jobs(capsys):
         "job 1  data=digits model=mlp seed=1",
         "job 2  data=digits model=linear seed=0",
         "job 3  data=digits model=linear seed=1",
-        "4 jobs are well composed; nothing was trained and nothing was written",
+        "4 jobs, well composed; nothing was trained and nothing was written",
     ]
     assert not Path("runs").exists()
 
@@ -331,7 +331,7 @@ def test_three_of_eight_jobs_fail_and_are_run_again(plugin, monkeypatch, capsys)
     assert run(command) == 6
     out, err = capsys.readouterr()
     folder = only_sweep()
-    assert err == (f"dlcli: 3 of 8 jobs have no result; run them again with: dlcli train --resume {folder}\n"), err
+    assert err == (f"dlcli: 3 of 8 jobs without a result; run again with: dlcli train --resume {folder}\n"), err
     assert os.getcwd() == before
     found = results(folder)
     assert [job.status for job in found.jobs].count("finished") == 5

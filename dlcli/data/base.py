@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, counted
 from dlcli.functional.target_scale import TargetScale
 from dlcli.spec import DataSpec
 
@@ -228,7 +228,7 @@ class TensorData(DataModule):
         self.tensors = {split: tuple(t.to(device) for t in tensors) for split, tensors in self.tensors.items()}
 
     def describe(self) -> dict[str, str]:
-        rows = {split: f"{len(tensors[0]):,} examples" for split, tensors in self.tensors.items()}
+        rows = {split: counted(len(tensors[0]), "example") for split, tensors in self.tensors.items()}
         sizes = ", ".join(f"{name}={value}" for name, value in self.spec.defined().items())
         return {**rows, "sizes": sizes, "source": self.source}
 

@@ -21,7 +21,7 @@ from dlcli.data.images import normalisation, per_channel
 from dlcli.data.picture_files import from_folders, from_table, opened, pictures_below, table_at
 from dlcli.data.picture_splits import split_rows
 from dlcli.data.pixel_cache import decoded
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 from dlcli.hyperparameters import Augmentations, Count, FilePath, Folds, Natural, Normalize, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
@@ -103,7 +103,7 @@ class ImageFolder(TensorData):
         names = sorted({picture.label for picture in pictures})
         if len(names) < 2:
             raise DataError(
-                f"{path}: all {len(pictures):,} pictures are of one class, '{names[0]}'; expected at least two"
+                f"{path}: {counted(len(pictures), 'picture')} of one class, '{names[0]}'; expected at least two classes"
             )
         self.notes = tuple(notes)
         self.label_names = names

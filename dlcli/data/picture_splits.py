@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dlcli.data.base import permutation
 from dlcli.data.picture_files import Picture
 from dlcli.data.splits import check_fold
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 
 
 def split_rows(
@@ -55,7 +55,7 @@ def split_rows(
             dealt += len(others)
         if not rest or (folds is not None and len(validating) + len(rest) < 2):
             raise DataError(
-                f"class '{label}' has {_pictures(len(order))} to train on, too few to hold out "
+                f"class '{label}' has {counted(len(order), 'picture')} to train on, too few to hold out "
                 f"{_held_out(val, test, folds)}; add pictures or a folder of each split"
             )
         rows["val"] += validating
@@ -66,14 +66,10 @@ def split_rows(
         raise DataError(f"class '{min(missing)}' has no picture to train on that can be read")
     if folds is not None and dealt < folds:
         raise ConfigError(
-            f"data.folds={folds}: only {_pictures(dealt)} are left beside the test; expected at least one each"
+            f"data.folds={folds}: only {counted(dealt, 'picture')} left beside the test; expected at least one each"
         )
     rows["val"] = rows["val"] or rows["test"] or rows["train"]
     return {split: sorted(indices) for split, indices in rows.items() if indices}
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
 def _held_out(val: float, test: float, folds: int | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, counted
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 """Positions of rows, (rows,) int64."""
@@ -93,8 +93,8 @@ def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, 
     validated = round(val_fraction * (count - tested))
     if validated < 1 or count - tested - validated < 1:
         raise ConfigError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: of {count} rows, {tested} test, "
-            f"{validated} validate and {count - tested - validated} train; expected at least 1 each"
+            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: of {counted(count, 'row')}, "
+            f"{tested} test, {validated} validate and {count - tested - validated} train; expected at least 1 each"
         )
     parts = {"train": order[tested : count - validated], "val": order[count - validated :], "test": order[:tested]}
     return parts if tested else {"train": parts["train"], "val": parts["val"]}
@@ -112,7 +112,7 @@ def fold_of(order: Indices, folds: int, fold: int, test_fraction: float) -> dict
     rest = order[tested:]
     if len(rest) < folds:
         raise ConfigError(
-            f"data.folds={folds}: only {len(rest)} rows are left beside the test; expected at least one each"
+            f"data.folds={folds}: only {counted(len(rest), 'row')} left beside the test; expected at least one each"
         )
     pieces = np.array_split(rest, folds)  # stretches of a stratified order have the classes in their shares
     train = np.concatenate([piece for number, piece in enumerate(pieces) if number != fold])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dlcli import runtime
-from dlcli.errors import ConfigError, DataError, NonFiniteError
+from dlcli.errors import ConfigError, DataError, NonFiniteError, counted
 from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
 from dlcli.tasks.base import PerExample
@@ -130,7 +130,7 @@ class MinibatchTrainer(Trainer):
                     f"the run is at step {self.loop.step:,} already, more than its new budget of {total:,}"
                 )
             if self.loop.step == total:
-                run.say(f"nothing is left to do: the run is at the end of its budget of {total:,} steps")
+                run.say(f"nothing is left to do: the run is at the end of its budget of {counted(total, 'step')}")
         # Values on the device, by step, not read yet.
         self.tensors: list[tuple[int, dict[str, Tensor | PerExample]]] = []
         self.rollbacks = 0
@@ -268,9 +268,9 @@ class MinibatchTrainer(Trainer):
         if self.loop.step >= total:
             return "the budget of steps or epochs is used"
         if self._late():
-            return f"{self.max_minutes:g} minutes are over"
+            return f"the time is over: trainer.max_minutes={self.max_minutes:g}"
         if self.patience is not None and self.loop.stale >= self.patience:
-            return f"{self.monitor} has not improved for {self.patience} evaluations"
+            return f"{self.monitor} has not improved for {counted(self.patience, 'evaluation')}"
         return None
 
     def _late(self) -> bool:

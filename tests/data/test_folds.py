@@ -44,7 +44,7 @@ def test_without_folds_no_fold_can_be_named() -> None:
         divide(random_order(30, 0), 0.2, 0.2, None, 2)
     with pytest.raises(ConfigError, match="data.fold=3: with data.folds=3, expected 0 to 2"):
         divide(random_order(30, 0), 0.2, 0.2, 3, 3)
-    with pytest.raises(ConfigError, match="data.folds=30: only 24 rows are left beside the test"):
+    with pytest.raises(ConfigError, match="data.folds=30: only 24 rows left beside the test"):
         divide(random_order(30, 0), 0.2, 0.2, 30, 0)
 
 

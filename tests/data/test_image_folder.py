@@ -151,7 +151,7 @@ def test_folds_leave_the_test_folder_alone(tmp_path):
 
 def test_folds_that_cannot_be_are_refused(tmp_path):
     fill(tmp_path / "a" / "train", count=5)
-    with pytest.raises(ConfigError, match=r"data.folds=20: only 10 pictures are left beside the test"):
+    with pytest.raises(ConfigError, match=r"data.folds=20: only 10 pictures left beside the test"):
         load(tmp_path / "a", folds=20, test_fraction=0.0, val_fraction=0.0)
     with pytest.raises(ConfigError, match=r"data.fold=3: with data.folds=3, expected 0 to 2"):
         load(tmp_path / "a", folds=3, fold=3)
@@ -213,7 +213,7 @@ def test_labels_from_a_table(tmp_path):
     for split in data.splits:
         images, labels = everything(data, split)
         assert torch.equal((images[:, 0, 0, 0] * 255).round().long() % 2, labels)
-    assert data.notes == ("1 pictures without a label are left out",)
+    assert data.notes == ("1 picture without a label, left out",)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_labels_from_a_table(tmp_path):
         ("name,label\n", "no names and labels in it"),
         (b"a.png,\xff\n", r"not UTF-8 text \(byte 6\)"),
         ('a.png,"' + "x" * 200_000 + '"\n', "labels.csv:1: a cell of more than 1,000 characters|not a CSV file"),
-        ("a.png,x\nb.png,x\n", "all 2 pictures are of one class, 'x'"),
+        ("a.png,x\nb.png,x\n", "2 pictures of one class, 'x'"),
     ],
 )
 def test_a_wrong_table_is_said_with_its_line(tmp_path, text, message):
@@ -535,7 +535,7 @@ def test_missing_things_are_named(tmp_path):
     with pytest.raises(DataError, match="flat: holds pictures but no folders; expected a folder for each class"):
         load(tmp_path / "flat")
     fill(tmp_path / "single", ("cats",))
-    with pytest.raises(DataError, match="all 10 pictures are of one class, 'cats'; expected at least two"):
+    with pytest.raises(DataError, match="10 pictures of one class, 'cats'; expected at least two classes"):
         load(tmp_path / "single")
     fill(tmp_path / "hollow")
     (tmp_path / "hollow" / "mice").mkdir()
