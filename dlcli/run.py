@@ -17,7 +17,7 @@ from dlcli import checkpoint, runtime
 from dlcli.crowding import Crowding
 from dlcli.data.base import DataModule, generator
 from dlcli.distributed import Group, synchronise_batch_norm
-from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError
+from dlcli.errors import ConfigError, DataError, DlcliError, Interrupted, ResourceError, counted
 from dlcli.functional.inference import evaluating
 from dlcli.functional.pictures import save_png
 from dlcli.functional.plots import signal_sizes
@@ -366,6 +366,7 @@ class Run:
                     dtype=self.dtype,
                     limit=self.config["trainer"].get("limit_eval_batches"),
                     group=self.group,
+                    watch=self.progress.measuring,
                 )
                 metrics[split] = scalars(measured)
                 if self.main:
@@ -373,7 +374,7 @@ class Run:
         self._write_summary(status="finished", reason=reason, metrics=metrics)
         flat = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
         self.tracker.hparams(flatten(self.config), flat)
-        self.say(f"done   {reason} ({self.summary['steps']:,} steps, {self.summary['seconds']:.0f} s)")
+        self.say(f"done   {reason} ({counted(self.summary['steps'], 'step')}, {self.summary['seconds']:.0f} s)")
         for split in metrics:
             if split != "train":
                 values = "  ".join(f"{name} {value:.4f}" for name, value in metrics[split].items())

@@ -81,7 +81,7 @@ def learning_rates(config: dict[str, Any]) -> tuple[list[int], list[float], list
     Raises:
         ConfigError: the schedule refuses its options.
     """
-    from dlcli.errors import ConfigError
+    from dlcli.errors import ConfigError, counted
     from dlcli.registry import SCHEDULERS
 
     trainer, notes = config["trainer"], []
@@ -94,7 +94,7 @@ def learning_rates(config: dict[str, Any]) -> tuple[list[int], list[float], list
     epochs = trainer.get("max_epochs") or 10
     steps_per_epoch = max(1, total // epochs)
     if any("epoch" in value for value in config["scheduler"].values() if isinstance(value, str)):
-        notes.append(f"an epoch is taken to be {steps_per_epoch} steps; the data decide it in a run")
+        notes.append(f"an epoch is taken to be {counted(steps_per_epoch, 'step')}; the data decide it in a run")
     try:
         schedule: Schedule = SCHEDULERS.build(config["scheduler"], total, steps_per_epoch)
     except ValueError as error:

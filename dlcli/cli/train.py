@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dlcli.cli.options import ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 
 EXAMPLE = """\b
 Examples:
@@ -84,7 +84,7 @@ def _sweep(
     jobs = sweep.plan(overrides, directories)
     for number, job in enumerate(jobs):
         print(f"job {number}  {' '.join(job)}")
-    print(f"{len(jobs)} jobs are well composed; nothing was trained and nothing was written")
+    print(f"{counted(len(jobs), 'job')}, well composed; nothing was trained and nothing was written")
 
 
 def _resume_sweep(
@@ -140,11 +140,11 @@ def resume_run(
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
     config = change_values(saved, overrides, RESUMABLE)
     saved_at = present.summary.get("saved", {})  # the checkpoint may be older than the last step that was done
-    for limit, reached in (("max_steps", "steps"), ("rounds", "steps"), ("max_epochs", "epochs")):
-        budget, done = config.get("trainer", {}).get(limit), saved_at.get(reached, 0)
+    for limit, reached in (("max_steps", "step"), ("rounds", "step"), ("max_epochs", "epoch")):
+        budget, done = config.get("trainer", {}).get(limit), saved_at.get(f"{reached}s", 0)
         if isinstance(budget, int | float) and budget < done:
             raise ConfigError(
-                f"{directory.name} has {done:,} {reached} behind it already, more than trainer.{limit}={budget}"
+                f"{directory.name} has {counted(done, reached)} behind it already, more than trainer.{limit}={budget}"
             )
     record = read_json(directory / "spec.json")
     refuse_rebuilt(config, record["choices"], directories)

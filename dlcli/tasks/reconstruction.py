@@ -65,7 +65,7 @@ class Reconstruction(Task):
 
     def _forward(self, model: Any, inputs: Tensor) -> Tensor:
         outputs = model(inputs)
-        check_shape(outputs, tuple(inputs.shape), "reconstruction", "those of the inputs")
+        check_shape(outputs, tuple(inputs.shape), "reconstruction", "those of the inputs: use model=autoencoder")
         return at_least_float32(outputs)
 
     @torch.no_grad()
