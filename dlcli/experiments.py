@@ -13,8 +13,9 @@ The comment lines at the top of ``configs/experiment/**.yaml``, after ``# @packa
 ``Reported`` may repeat, and says ``none`` for a system without a number. A metric is named as in ``summary.json``;
 ``val/loss@20`` is its value at step 20 of ``metrics.jsonl``, ``val/loss@last`` the last one. ``Tolerance`` is absolute,
 for all metrics, or for one if the line names it (``Tolerance: test/rmse 0.05``). ``Minutes`` are those of one run on
-two cores. ``Needs: gpu``: nobody would wait for it without one. ``Exact: true``: the same for every seed. ``Better
-because:`` why ours is better than the book's. A line that begins with no key goes on with the text of the line before.
+two cores. ``Needs: gpu``: nobody would wait for it without one. ``Exact: true``: the same for every seed.
+``Sweep: data.fold=range(5)``: a seed's number is the mean over these jobs. ``Better because:`` why ours is better than
+the book's. A line that begins with no key goes on with the text of the line before.
 
 Imports no torch.
 """
@@ -31,11 +32,12 @@ from typing import Any
 from dlcli import catalogue
 from dlcli.errors import ConfigError
 
-KEYS = ("Source", "Command", "Reported", "Tolerance", "Minutes", "Needs", "Exact", "Better because", "Expect")
+KEYS = ("Source", "Command", "Reported", "Tolerance", "Minutes", "Needs", "Exact", "Sweep", "Better because", "Expect")
 BOOKS = ("d2l", "DLFS", "GDL")
 
 _KEY = re.compile(r"([A-Za-z]+(?: because)?):\s*(.*)")
 _METRIC = r"[a-z]+/\w+(?:@(?:\d+|last))?"
+_SWEEP = r"[a-z][\w.]*=(?:range|choice)\([^()\s]+\)"
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -53,6 +55,7 @@ class Experiment:
     minutes: float | None = None
     needs_gpu: bool = False
     exact: bool = False
+    sweep: str = ""  # an option with several values; a seed's number is the mean over them
     better_because: str = ""
     expect: str = ""
 
@@ -85,6 +88,7 @@ class Experiment:
             "minutes": self.minutes,
             "needs_gpu": self.needs_gpu,
             "exact": self.exact,
+            "sweep": self.sweep or None,
             "better_because": self.better_because or None,
             "expect": self.expect or None,
         }
@@ -176,6 +180,10 @@ def _enter(found: Experiment, key: str, text: str) -> str | None:
     elif key == "Needs":
         found.needs_gpu = text == "gpu"
         return None if found.needs_gpu else "expected 'gpu'"
+    elif key == "Sweep":
+        found.sweep = text
+        if not re.fullmatch(_SWEEP, text) or text.startswith("seed="):
+            return "expected an option other than seed and its values, such as 'data.fold=range(5)'"
     elif key == "Exact":
         found.exact = text == "true"
         return None if text in ("true", "false") else "expected 'true' or 'false'"

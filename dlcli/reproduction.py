@@ -25,7 +25,7 @@ from dlcli.experiments import Experiment, read_all
 from dlcli.hydra_composition import Composed
 from dlcli.registry import TASKS
 from dlcli.run_records import read_json, write_json, write_text
-from dlcli.sweep_expansion import compose_jobs
+from dlcli.sweep_expansion import compose_jobs, expand
 from dlcli.sweep_processes import Jobs, gpus, job_server
 from dlcli.sweep_records import SWEEP, Job, format_mean, is_sweep, job_file, read_job, read_jobs, results, write_sweep
 
@@ -49,7 +49,7 @@ class Row:
     experiment: Experiment
     metric: str
     reported: float | None
-    values: list[float] = field(default_factory=list)  # by seed
+    values: list[float] = field(default_factory=list)  # by seed; of a sweep, the mean over its jobs
     seconds: float | None = None  # of one run, on average
     direction: str = "min"
     wanted: int = 1  # runs that should have a value
@@ -145,9 +145,16 @@ def select(
     return found, left_out
 
 
-def overrides_of(experiment: Experiment, seeds: int) -> list[list[str]]:
-    """The command lines of an experiment's runs; one that does not depend on the seed is run once."""
-    return [[f"experiment={experiment.name}", f"seed={seed}"] for seed in range(1 if experiment.exact else seeds)]
+def overrides_of(experiment: Experiment, seeds: int, directories: Sequence[Path]) -> list[list[str]]:
+    """The command lines of an experiment's runs; one that does not depend on the seed is run once.
+
+    Raises:
+        ConfigError: a sweep of its header that stands for no values.
+    """
+    lines = [[f"experiment={experiment.name}", f"seed={seed}"] for seed in range(1 if experiment.exact else seeds)]
+    if not experiment.sweep:
+        return lines
+    return [job for line in lines for job in expand([*line, experiment.sweep], directories)]
 
 
 def enter(
@@ -221,7 +228,7 @@ def reproduce(
     """
     found, left_out = select(glob, max_minutes=max_minutes, directories=directories)
     chosen = [experiment for experiment in found if experiment.name not in left_out]
-    lines = [line for experiment in chosen for line in overrides_of(experiment, seeds)]
+    lines = [line for experiment in chosen for line in overrides_of(experiment, seeds, directories)]
     wanted = list(zip(lines, compose_jobs(lines, directories), strict=True))
     numbers = enter(out, wanted, command, plugins)
     waiting = [number for number in numbers if read_job(out, number).status != "finished"]
@@ -268,18 +275,29 @@ def rows_of(experiment: Experiment, jobs: Sequence[Job], left_out: str, director
     """A row for each reported metric, or one for the monitored metric where the book reports none."""
     mine = [job for job in jobs if job.content["overrides"][0] == f"experiment={experiment.name}"]
     finished = [job for job in mine if job.status == "finished"]
+    by_seed: dict[str, list[Job]] = {}
+    for job in mine:
+        by_seed.setdefault(job.options["seed"], []).append(job)
     config = mine[0].content["config"] if mine else compose([f"experiment={experiment.name}"], directories).config
     directions = TASKS.constant(config["task"]["name"], "metric_directions", {})
     reported: Mapping[str, float | None] = experiment.reported or {str(config["trainer"].get("monitor")): None}
     seconds = [float(job.summary.get("seconds") or 0.0) for job in finished]
     rows = []
     for metric, number in reported.items():
-        values = [value for job in finished if (value := measured(job, metric)) is not None]
-        row = Row(experiment, metric, number, values, wanted=len(mine), runs=not left_out, reason=left_out)
+        means = [_mean(jobs, metric) for jobs in by_seed.values()]
+        values = [mean for mean in means if mean is not None]
+        row = Row(experiment, metric, number, values, wanted=len(by_seed), runs=not left_out, reason=left_out)
         row.seconds = statistics.fmean(seconds) if seconds else None
         row.direction = directions.get(metric.partition("/")[2].partition("@")[0], "min")
         rows.append(row)
     return rows
+
+
+def _mean(jobs: Sequence[Job], metric: str) -> float | None:
+    """Over the jobs of one seed; None unless each is finished and has a value."""
+    values = [measured(job, metric) if job.status == "finished" else None for job in jobs]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
 
 
 def measured(job: Job, metric: str) -> float | None:

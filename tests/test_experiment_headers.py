@@ -21,6 +21,7 @@ HEADER = """# @package _global_
 # Minutes: 1.5
 # Needs: gpu
 # Exact: true
+# Sweep: data.fold=range(5)
 # Better because: the book stops early,
 #   and we do not
 # Expect: 92 %
@@ -46,6 +47,7 @@ def test_every_key_is_read(config_dir: Path) -> None:
     assert found.reported == {"test/accuracy": 0.9101, "val/loss@20": 0.0015, "val/rmse@last": -2.5}
     assert [found.tolerance(metric) for metric in found.reported] == [0.02, 0.02, 0.5]
     assert (found.minutes, found.needs_gpu, found.exact) == (1.5, True, True)
+    assert found.sweep == "data.fold=range(5)"
     assert found.better_because == "the book stops early, and we do not"
     assert found.expect == "92 %"
     assert found.summary() == "test/accuracy 0.9101, val/loss@20 0.0015, val/rmse@last -2.5, 1.5 min, gpu"
@@ -79,6 +81,8 @@ def test_a_person_needs_no_header_for_an_experiment(config_dir: Path) -> None:
         ("Minutes: 4", "'Minutes' stands there twice"),
         ("Needs: cuda", "'Needs: cuda': expected 'gpu'"),
         ("Exact: yes", "'Exact: yes': expected 'true' or 'false'"),
+        ("Sweep: data.fold=5", "expected an option other than seed and its values, such as 'data.fold=range(5)'"),
+        ("Sweep: seed=range(5)", "expected an option other than seed"),
         ("Reportd: test/loss 1", "'Reportd: test/loss 1': did you mean 'Reported:'?"),
         ("minutes: 1", "'minutes: 1': did you mean 'Minutes:'?"),
     ],

@@ -164,8 +164,24 @@ def test_experiments_are_left_out_by_name_by_minutes_and_without_a_gpu(
 
 
 def test_one_seed_for_what_is_exact() -> None:
-    assert reproduction.overrides_of(experiment(exact=True), 3) == [["experiment=x", "seed=0"]]
-    assert len(reproduction.overrides_of(experiment(), 3)) == 3
+    assert reproduction.overrides_of(experiment(exact=True), 3, []) == [["experiment=x", "seed=0"]]
+    assert len(reproduction.overrides_of(experiment(), 3, [])) == 3
+
+
+def test_the_value_of_a_seed_is_the_mean_over_the_sweep(config_dir: Path, tmp_path: Path) -> None:
+    write(config_dir, "test/swept", "# Reported: val/loss@10 1\n# Sweep: data.data_seed=range(2)")
+    out = tmp_path / "out"
+    (row,) = reproduction.reproduce("test/swept", **options(config_dir, out))
+    jobs = [reproduction.read_job(out, number) for number in range(4)]
+    assert [job.content["overrides"][1:] for job in jobs] == [
+        [f"seed={seed}", f"data.data_seed={data}"] for seed in range(2) for data in range(2)
+    ]
+    first, second, third, fourth = [reproduction.measured(job, "val/loss@10") or 0.0 for job in jobs]
+    assert len({first, second, third, fourth}) == 4
+    assert row.values == pytest.approx([(first + second) / 2, (third + fourth) / 2])
+    jobs[3].content["status"] = "failed"  # a seed with a failed job has no value
+    (row,) = reproduction.rows_of(row.experiment, jobs, "", [config_dir])
+    assert (len(row.values), row.wanted, row.verdict) == (1, 2, "failed")
 
 
 def test_a_folder_of_something_else_is_refused(config_dir: Path, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ class CsvTable(TensorData):
     """Rows as dense numbers (N, D) float32, positions of the ones of one-hot features (N, C), and targets: (N, 1)
     float32 or (N,) int64. A batch holds features (B, F) float32; see ``table_encoding`` for their order.
 
-    All statistics (means, deviations, categories, which columns are of use) are those of the training rows. The kinds
+    All statistics (means, deviations, categories, which columns are of use) are those of the training rows, or of all
+    rows with ``standardize_by=all``; the target's mean and deviation are always the training rows'. The kinds
     of the columns and the names of the classes are those of the whole file.
     """
 
@@ -79,6 +80,7 @@ class CsvTable(TensorData):
         ignore: list[str],
         categories: list[str],
         max_categories: Count,
+        standardize_by: Literal["train", "all"],
         standardize_targets: bool,
         log_target: bool,
         delimiter: str,
@@ -133,7 +135,9 @@ class CsvTable(TensorData):
             )
             parts = splits.divide(order, val_fraction, test_fraction, folds, fold)
         features = [name for name in self.table.names if name not in {*ignore, target, split_column, client_column}]
-        self._fit(features, columns, parts["train"], goal, max_categories, standardize_targets, log_target)
+        seen = parts["train"] if standardize_by == "train" else np.arange(len(lines))
+        encodings = {name: fit(columns[name], seen, max_categories) for name in features}
+        self._fit(encodings, parts["train"], goal, standardize_targets, log_target)
         self.goal, self.parts, self.splits = goal, parts, tuple(parts)
         if client_column is not None:
             owners = _owners(columns[client_column], lines, self.table.path)
@@ -150,16 +154,13 @@ class CsvTable(TensorData):
 
     def _fit(
         self,
-        features: list[str],
-        columns: dict[str, Column],
+        fitted: dict[str, dict[str, Any] | str],
         train: Array,
         goal: Target,
-        max_categories: int,
         standardize_targets: bool,
         log_target: bool,
     ) -> None:
-        """Learn the encoding, the target's scale and the sizes from the training rows."""
-        fitted = {name: fit(columns[name], train, max_categories) for name in features}
+        """Keep the encodings of the columns that are of use; learn the target's scale and the sizes."""
         self.unused = {name: reason for name, reason in fitted.items() if isinstance(reason, str)}
         self.encoding = TableEncoding([encoding for encoding in fitted.values() if isinstance(encoding, dict)])
         if not self.encoding.num_features:

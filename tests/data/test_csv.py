@@ -294,6 +294,17 @@ def test_parts_by_time(tmp_path: Path):
         load(write(tmp_path / "t.csv", rows), time_column="day")
 
 
+def test_features_are_standardised_by_the_training_rows_or_by_all(tmp_path: Path):
+    rows = [["x", "y"], *([number**2, number] for number in range(1, 41))]
+    table = write(tmp_path / "squares.csv", rows)
+    own, all_rows = (load(table, standardize_by=by, target_type="number") for by in ("train", "all"))
+    values = np.arange(1, 41.0) ** 2
+    for data, seen in ((own, values[own.parts["train"]]), (all_rows, values)):
+        assert fitted(data)["x"]["means"] == pytest.approx([seen.mean()])
+        assert fitted(data)["x"]["deviations"] == pytest.approx([seen.std()])
+    assert own.target_scale == all_rows.target_scale  # the target's is always of the training rows
+
+
 def test_folds_are_a_pure_function_of_seed_and_fold(table: Path):
     folds = [load(table, folds=5, fold=fold) for fold in range(5)]
     tests = {tuple(data.parts["test"]) for data in folds}
