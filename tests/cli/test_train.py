@@ -294,3 +294,17 @@ def test_pictures_are_sampled_into_a_file(tmp_path: Path, capsys: pytest.Capture
     assert "scale=0: expected a number greater than 0" in last_error(capsys)
     assert run(["sample", "latest", f"output={tmp_path / 'no' / 'x.png'}"]) == 2
     assert "x.png: cannot be written (No such file or directory)" in last_error(capsys)
+
+
+def test_random_codes_of_an_autoencoder_are_no_generator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "model=autoencoder", "task=reconstruction", "--quiet"]) == 0
+    assert run(["sample", "latest"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.endswith("sample.png\n")
+    assert "note: an autoencoder learns to rebuild, not to generate" in captured.err
+
+
+def test_an_option_that_only_other_data_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "book.txt").write_text("the quick brown fox\n" * 60)
+    assert run(["train", "data=text", "data.path=book.txt", "data.augmentation={horizontal_flip:0.5}"]) == 2
+    assert "of data 'text'; those that have it: data=cifar10, " in last_error(capsys)
