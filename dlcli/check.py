@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from dlcli import catalogue
 from dlcli.errors import ConfigError, listing, shown, suggestion
 from dlcli.hyperparameters import MIXING, Init, MinLen, PositiveFloat, RunReference, Seed, accepts, describe, keys_of
-from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, missing_size
+from dlcli.registry import DATA, MODELS, OPTIMIZERS, REGISTRIES, SCHEDULERS, TASKS, TRAINERS, Registry, missing_size
 from dlcli.spec import SIZES
 
 TOP_LEVEL: dict[str, Any] = {
@@ -97,7 +97,7 @@ def group_problems(group: str, values: Any, config: Mapping[str, Any] | None = N
         elif key not in options:
             near = suggestion(str(key), options, full=False)
             near = near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else ""
-            hint = near or _elsewhere(str(key), config or {}, group) or _known(options)
+            hint = near or _elsewhere(str(key), config or {}, group) or _others(str(key), group) + _known(options)
             problems.append(f"unknown option '{group}.{shown(key)}' of {group} '{shown(name)}'; {hint}")
         else:
             problems += _value_problem(f"{group}.{key}", value, options[key])
@@ -129,6 +129,12 @@ def _elsewhere(key: str, config: Mapping[str, Any], here: str = "") -> str:
     sections = {group: config.get(group) for group in REGISTRIES if group != here}
     options = [f"{group}.{key}" for group, section in sections.items() if isinstance(section, dict) and key in section]
     return f"did you mean {' or '.join(options)}?" if options and key != "name" else ""
+
+
+def _others(key: str, group: str) -> str:
+    """The other entries of the group that have this option, such as ``augmentation`` written for a text; "" if none."""
+    having = [entry.name for entry in catalogue.entries(group).values() if key in entry.content()]
+    return f"those that have it: {group}={listing(having, 40)}; " if having else ""
 
 
 def _known(options: Mapping[str, Any]) -> str:
@@ -179,14 +185,14 @@ def _fit_problems(
     defined = provided_sizes(config["data"])
     problems = []
     model, task = config["model"]["name"], config["task"]["name"]
-    needs = [(MODELS.group, model, [size for size in MODELS.signature(model) if size in SIZES])]
-    needs.append((TASKS.group, task, TASKS.constant(task, "requires", ())))
+    needing = [(MODELS.group, model), (TASKS.group, task)]
     if trainer is not None:
-        needs.append((TRAINERS.group, trainer, TRAINERS.constant(trainer, "requires", ())))
-    for group, name, sizes in needs:
+        needing.append((TRAINERS.group, trainer))
+    for group, name in needing:
+        sizes = _needed_sizes(group, name)
         missing = [size for size in sizes if size not in defined]
         if missing:
-            remedy = _remedy(group, choices.get(group) or name, set(sizes), directories)
+            remedy = _remedy(group, name, set(sizes), directories)
             problems.append(missing_size(group, choices.get(group) or name, missing[0], label, defined) + remedy)
     return problems
 
@@ -196,31 +202,48 @@ def _partner_problems(
 ) -> list[str]:
     """Entries that name the ones of other groups which they go with, and a trainer that asks more of its model."""
     problems = []
-    for group in ("model", "task", "trainer"):
+    defined = provided_sizes(config["data"])
+    for group in ("model", "data", "task", "trainer"):
         name = config[group]["name"]
         for other, names in REGISTRIES[group].constant(name, "goes_with", {}).items():
             if config[other]["name"] not in names:
+                fitting = [entry for entry in names if set(_needed_sizes(other, entry)) <= set(defined)]
                 problems.append(
                     f"{group} '{choices.get(group) or name}' does not go with {other} '{config[other]['name']}': "
-                    f"add {other}={names[0]}"
+                    f"add {other}={(fitting or names)[0]}"
                 )
     model = config["model"]["name"]
     for registry in (TRAINERS, TASKS):
         name = config[registry.group]["name"]
-        methods = tuple(registry.constant(name, "model_methods", ()))
-        lacking = [method for method in methods if not MODELS.has_method(model, method)]
+        lacking = _lacking(registry, name, model)
         if lacking and not problems:
             able = [
                 entry.name
                 for entry in catalogue.entries("model", directories).values()
-                if all(MODELS.has_method(entry.content()["name"], method) for method in methods)
+                if not _lacking(registry, name, entry.content()["name"])
                 and name in MODELS.constant(entry.content()["name"], "goes_with", {}).get(registry.group, (name,))
             ]
             problems.append(
-                f"{registry.group} '{name}' needs a model with {lacking[0]}(), which model "
+                f"{registry.group} '{name}' needs a model with {lacking[0]}, which model "
                 f"'{choices.get('model') or model}' does not have; models that have it: {listing(able, 60)}"
             )
     return problems
+
+
+def _lacking(registry: Registry, name: str, model: str) -> list[str]:
+    """What a trainer or task asks of its model and this one does not have: methods, and networks to train by turns."""
+    methods = [
+        method for method in registry.constant(name, "model_methods", ()) if not MODELS.has_method(model, method)
+    ]
+    parts = [part for part in registry.constant(name, "trains", ()) if part != "model"]
+    return [*(f"{m}()" for m in methods), *(f"a {part}" for part in parts if not MODELS.has_part(model, part))]
+
+
+def _needed_sizes(group: str, name: str) -> list[str]:
+    """The sizes that an entry needs the data to define."""
+    if group == MODELS.group:
+        return [size for size in MODELS.signature(name) if size in SIZES]
+    return list(REGISTRIES[group].constant(name, "requires", ()))
 
 
 def _batch_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
@@ -240,7 +263,7 @@ def _batch_problems(config: Mapping[str, Any], choices: Mapping[str, str | None]
         label = choices.get("data") or data["name"]
         remedy = f"data '{label}' have none: use data of images"
         if "augmentation" in data:
-            remedy = "set data.augmentation, such as {resized_crop:[0.3,1.0,0.75,1.33],horizontal_flip:0.5}"
+            remedy = "set data.augmentation, for example 'data.augmentation={resized_crop:[0.3,1.0,0.75,1.33]}'"
         problems.append(f"task '{task}' compares two random changes of each picture; {remedy}")
     smallest = TASKS.constant(task, "smallest_batch", 1)
     if data.get("batch_size", smallest) < smallest:
@@ -278,10 +301,17 @@ def provided_sizes(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _remedy(group: str, name: str, sizes: set[str], directories: list[Path]) -> str:
+    """The data that define these sizes, are pictures if that is what the entry wants, and go with its tasks."""
+    of_images = MODELS.first_input(name) == "images" if group == MODELS.group else False
+    of_images = of_images or (group == TASKS.group and TASKS.constant(name, "views", "none") != "none")
+    tasks = (name,) if group == TASKS.group else REGISTRIES[group].constant(name, "goes_with", {}).get(TASKS.group)
     fitting = []
     for entry in catalogue.entries("data", directories).values():
         content = entry.content()
-        if isinstance(content.get("name"), str) and sizes <= set(provided_sizes(content)):
+        if not isinstance(content.get("name"), str) or not sizes <= set(provided_sizes(content)):
+            continue
+        only = DATA.constant(content["name"], "goes_with", {}).get(TASKS.group, tasks)
+        if (tasks is None or set(tasks) & set(only)) and (not of_images or "augmentation" in content):
             fitting.append(entry.name)
     return f"; data that fit: {listing(fitting, 60)}" if fitting else f"; no data fit {group} '{name}'"
 

@@ -161,8 +161,9 @@ def refuse_rebuilt(
     """
     for group in groups:
         entry = catalogue.entries(group, directories).get(choices.get(group) or "")
-        was = config.get(group, {}).get("name")
-        if entry is not None and (now := entry.content()["name"]) != was:
+        section = config.get(group)
+        was = section.get("name") if isinstance(section, dict) else None  # else the check says what is wrong
+        if entry is not None and was is not None and (now := entry.content()["name"]) != was:
             raise ConfigError(
                 f"the run was saved when {group}={choices[group]} was built by '{was}', and it is built by '{now}' "
                 "now: train it again"

@@ -73,6 +73,12 @@ def listing(names: Iterable[str], limit: int = 90) -> str:
     return text
 
 
+def counted(count: float, noun: str) -> str:
+    """A number of things, such as "1 step" or "1,200 steps"; a fraction as "0.5 minutes"."""
+    number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{number} {noun}{'' if count == 1 else 's'}"
+
+
 def shown(value: object, limit: int = 60) -> str:
     """A value that somebody wrote, for a message: printable, on one line, and not longer than ``limit``."""
     text = str(value)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 BAR_INTERVAL = 0.1  # seconds between updates of the bar
+PATIENCE = 1.0  # seconds that an evaluation may take before it is shown
 
 
 class Progress:
@@ -38,11 +39,7 @@ class Progress:
         self.total = total
         if self.quiet or not self.terminal:
             return
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-        self._bar = RichProgress(*columns, TextColumn("left"), TimeRemainingColumn())
+        self._bar = _bar(transient=False)
         self._task = self._bar.add_task("", total=total, completed=step, note="")
         self._bar.start()
 
@@ -76,9 +73,43 @@ class Progress:
         shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         self.say(f"step {step}: {split}  {shown}")
 
+    def measuring(self, split: str, batches: Sequence[int]) -> Generator[int]:
+        """The numbers of the batches to measure, one after the other; a bar counts them where that takes long."""
+        if self.quiet or not self.terminal:
+            yield from batches
+            return
+        began = reported = time.perf_counter()
+        bar: Any = None
+        row: Any = None
+        try:
+            for done, index in enumerate(batches):
+                yield index
+                now = time.perf_counter()
+                if row is None and now - began >= PATIENCE:
+                    bar = self._bar or _bar(transient=True)
+                    row = bar.add_task("", total=len(batches), completed=done + 1, note=f"measuring {split}")
+                    bar.start()
+                elif row is not None and now - reported >= BAR_INTERVAL:
+                    reported = now
+                    bar.update(row, completed=done + 1)
+        finally:
+            if row is not None:
+                bar.remove_task(row)
+            if bar is not None and bar is not self._bar:
+                bar.stop()
+
     def stop(self) -> None:
         """Training is over; the bar keeps its last state."""
         if self._bar is not None:
             self._bar.update(self._task, completed=self._step)
             self._bar.stop()
             self._bar = None
+
+
+def _bar(*, transient: bool) -> Any:
+    """A bar on the terminal; a transient one leaves nothing behind."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    return RichProgress(*columns, TextColumn("left"), TimeRemainingColumn(), transient=transient)

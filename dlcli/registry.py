@@ -115,6 +115,19 @@ class Registry:
         """Whether the entry's class (or its base class) defines a method, read from the source without importing it."""
         return next(_methods(self._source(name), method), None) is not None
 
+    def has_part(self, name: str, part: str) -> bool:
+        """Whether the entry's class (or its base class) sets ``self.<part>``, such as a network within a network."""
+        return any(
+            isinstance(found, ast.Attribute) and found.attr == part and isinstance(found.ctx, ast.Store)
+            for _, node in _lineage(self._source(name))
+            for found in ast.walk(node)
+        )
+
+    def first_input(self, name: str) -> str | None:
+        """What the entry's ``forward`` calls its first argument, such as "images"; None if it has no such method."""
+        methods = _methods(self._source(name), "forward")
+        return next((method.args.args[1].arg for method in methods if len(method.args.args) > 1), None)
+
     def load(self, name: str) -> type:
         """The class of an entry; imports its module, so that building it later imports nothing.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 
 STATUSES = ("running", "finished", "stopped", "failed", "killed", "damaged")
 """What a run may be. The first four are written into its summary; ``killed`` is a running one whose process is gone,
@@ -135,7 +135,7 @@ def new_directory(parent: Path, name: str) -> Path:
 def _some(names: list[str], most: int = 4) -> str:
     """The latest few of many names."""
     shown = ", ".join(names[-most:])
-    return shown if len(names) <= most else f"{shown} or one of {len(names) - most} others"
+    return shown if len(names) <= most else f"{shown} or one of {counted(len(names) - most, 'other')}"
 
 
 def read_json(file: Path) -> dict[str, Any]:

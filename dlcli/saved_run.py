@@ -21,6 +21,7 @@ from dlcli.errors import ConfigError, DataError
 from dlcli.functional.pictures import save_png
 from dlcli.functional.target_scale import TargetScale
 from dlcli.judging_classifier import judging_classifier
+from dlcli.progress import Progress
 from dlcli.registry import DATA, TASKS
 from dlcli.run import check_fingerprint
 from dlcli.run_records import read_json
@@ -133,12 +134,13 @@ class SavedRun:
         self.task.true_parameters = data.true_parameters
         return data
 
-    def evaluate(self, split: str, pictures_to: Path | None = None) -> dict[str, float]:
+    def evaluate(self, split: str, pictures_to: Path | None = None, *, quiet: bool = True) -> dict[str, float]:
         """Scalar metrics of the weights over a split.
 
         Args:
             split: train, val or test.
             pictures_to: a folder for those that are pictures, such as the confusion matrix; None to leave them out.
+            quiet: show nothing; else a bar on a terminal, where it takes long.
 
         Raises:
             ConfigError: the data have no such split, or nothing is measured on it.
@@ -159,6 +161,7 @@ class SavedRun:
                 *(self.task, self.model, {"model": self.model}, self.data, split),
                 autocast=runtime.autocast(precision, self.device),
                 dtype=runtime.input_dtype(precision),
+                watch=Progress(quiet=quiet, unit=self.data.unit).measuring,
             )
         if pictures_to is not None:
             for name, picture in pictures(measured).items():

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlcli.check import check
-from dlcli.errors import ConfigError, Interrupted, SweepError
+from dlcli.config import fill_missing, refuse_rebuilt
+from dlcli.errors import ConfigError, Interrupted, SweepError, counted
 from dlcli.hydra_composition import Composed, config_loader, first_line
 from dlcli.launchers import check_launcher, launcher_overrides, names_own_launcher, reported, split_overrides
 from dlcli.registry import TASKS
@@ -23,7 +24,7 @@ from dlcli.run_records import new_directory
 from dlcli.run_references import resolve_runs
 from dlcli.sweep_expansion import compose_jobs, expand
 from dlcli.sweep_processes import Jobs, job_server
-from dlcli.sweep_records import Results, results, write_sweep
+from dlcli.sweep_records import Results, results, update_job, write_sweep
 
 
 def plan(overrides: Sequence[str], directories: Sequence[Path]) -> list[list[str]]:
@@ -81,16 +82,19 @@ def resume(
     running = [job.number for job in found.jobs if job.status == "running"]
     if running:
         raise ConfigError(f"{folder.name}: job {running[0]} is running; wait for it or end it")
-    problems = [
-        problem
-        for job in found.unfinished
-        for problem in check(job.content["config"], job.content["choices"], list(directories))
-    ]
+    problems = []
+    for job in found.unfinished:
+        config, choices = job.content["config"], job.content["choices"]
+        refuse_rebuilt(config, choices, directories)
+        fill_missing(config, choices, directories)
+        problems += check(config, choices, list(directories))
     if problems:
         named = found.content.get("plugins") or []
         if named and any("is not registered" in problem for problem in problems):
             problems.append(f"the sweep was started with {' '.join(f'--plugin {name}' for name in named)}")
         raise ConfigError(dict.fromkeys(problems))
+    for job in found.unfinished:
+        update_job(folder, job.number, config=job.content["config"])
     numbers = [job.number for job in found.unfinished]
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(job_server()) if launcher == "dlcli" and numbers else None
@@ -168,13 +172,13 @@ def launch(jobs: Jobs, hydra: Sequence[str]) -> Results:
     jobs.progress.report(found)
     if received is not None:
         raise Interrupted(
-            f"stopped with {len(found.unfinished)} of {len(found.jobs)} jobs left; "
+            f"stopped with {len(found.unfinished)} of {counted(len(found.jobs), 'job')} left; "
             f"continue with: dlcli train --resume {jobs.folder}",
             received,
         )
     if found.unfinished:
         raise SweepError(
-            f"{len(found.unfinished)} of {len(found.jobs)} jobs have no result; "
-            f"run them again with: dlcli train --resume {jobs.folder}"
+            f"{len(found.unfinished)} of {counted(len(found.jobs), 'job')} without a result; "
+            f"run again with: dlcli train --resume {jobs.folder}"
         )
     return found

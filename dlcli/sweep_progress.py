@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlcli.errors import DataError
+from dlcli.errors import DataError, counted
 from dlcli.sweep_records import CSV, Job, Results, describe, read_job
 
 REFRESH_SECONDS = 0.5
@@ -45,7 +45,7 @@ class SweepProgress:
         keys = dict.fromkeys(key for job in jobs for key in job.options)
         self.keys = [key for key in keys if len(jobs) == 1 or len({job.options.get(key) for job in jobs}) > 1]
         self.total = len(jobs)
-        self.say(f"sweep  {self.folder}: {len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}, {slots} at a time")
+        self.say(f"sweep  {self.folder}: {counted(len(jobs), 'job')}, {slots} at a time")
         if self.terminal and not self.quiet:
             from rich.live import Live
 

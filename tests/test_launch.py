@@ -239,7 +239,7 @@ def test_the_time_limit_ends_all_at_the_same_step(tmp_path: Path, trouble: str):
     overrides = ["data=digits", "model=trouble", "model.kind=slow", *QUICK, TWO, "trainer.max_minutes=0.02"]
     run = train([*overrides, "trainer.max_epochs=null", f"run_dir={tmp_path}"], plugins=[trouble])
     assert run.summary["status"] == "finished"
-    assert run.summary["reason"] == "0.02 minutes are over"
+    assert run.summary["reason"] == "the time is over: trainer.max_minutes=0.02"
 
 
 # ---------------------------------------------------------------------- trouble on one process

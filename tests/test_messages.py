@@ -21,6 +21,21 @@ from dlcli.sweep_expansion import compose_jobs, expand
             r"layers=scratch: trainer 'fit' computes no gradient of layers; use layers=torch",
         ),
         (["data=enron_spam", "model=ngram"], r"^model 'ngram' does not go with task 'classification': add task=lang"),
+        (["data=digits", "task=gan"], r"with a discriminator, which model 'mlp' does not have; .*: dcgan, gan_mlp$"),
+        (
+            ["data=cart_pole", "task=gan", "model=gan_mlp"],
+            r"data 'cart_pole' does not go with task 'gan': add task=cont",
+        ),
+        (
+            ["data=objective", "task=gan", "model=gan_mlp"],
+            r"data 'objective' does not go with .*: add task=minimization",
+        ),
+        (["data=digits", "model=point"], r"^model 'point' does not go with task 'classification': add task=minimizat"),
+        (["data=cart_pole", "trainer=minibatch"], r"^task 'control' does not go with .* 'minibatch': add trainer=dqn$"),
+        (
+            ["data=frozen_lake", "trainer=minibatch"],
+            r"task 'control' does not go .* 'minibatch': add trainer=q_learning",
+        ),
         (
             ["data=fashion_mnist", "model=dcgan"],
             r"^model 'dcgan' does not go with task 'classification': add task=gan$",
@@ -50,3 +65,25 @@ def test_a_function_of_one_number_has_no_second_coordinate(tmp_path) -> None:
         ConfigError, match=r"trainer.monitor=val/x2: not measured on data 'objective'; measured are loss"
     ):
         train([*options, "trainer.monitor=val/x2"])
+
+
+@pytest.mark.parametrize(
+    ("options", "fitting", "others"),
+    [
+        (["model=lenet"], ("cifar10", "digits"), ("airfoil", "boston_housing", "cart_pole")),  # of images
+        (["task=pretext", "model=simclr"], ("cifar10", "digits"), ("airfoil", "csv")),
+        (["task=gan", "model=gan_mlp"], ("airfoil", "cifar10"), ("cart_pole",)),  # of examples
+        (["model=autoencoder"], ("airfoil", "cifar10"), ("cart_pole",)),
+        (["data=digits", "task=control"], ("cart_pole", "frozen_lake"), ("airfoil",)),
+        (["model=mlp"], ("airfoil", "cart_pole", "cifar10"), ()),  # which learns all of these
+    ],
+)
+def test_data_that_are_named_as_fitting_fit(
+    options: list[str], fitting: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError, match="data that fit: ") as caught:
+        compose(options)
+    named = [line.partition("data that fit: ")[2].split(", ") for line in caught.value.problems if "that fit" in line]
+    for names in named:
+        assert set(fitting) <= set(names)
+        assert not set(others) & set(names)

@@ -86,6 +86,32 @@ def test_quiet_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_a_long_evaluation_is_counted_on_a_terminal(
+    training: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # else rich draws nothing into a pipe
+    monkeypatch.setattr("rich._console", None)  # which another test may have made
+    monkeypatch.setattr("dlcli.progress.BAR_INTERVAL", 0.0)
+    progress = Progress(quiet=False, unit="tokens", terminal=True)
+    if training:
+        progress.start(10, 0)
+    assert list(progress.measuring("val", range(3))) == [0, 1, 2]
+    assert "measuring" not in capsys.readouterr().out, "a short one"
+    monkeypatch.setattr("dlcli.progress.PATIENCE", 0.0)
+    assert list(progress.measuring("val", range(2, 9, 2))) == [2, 4, 6, 8]
+    assert "measuring val" in capsys.readouterr().out
+    watched = progress.measuring("test", range(100))
+    next(watched), next(watched)
+    watched.close()  # the evaluation ended early
+    assert "1/100" in capsys.readouterr().out
+    progress.stop()
+    assert "measuring" not in capsys.readouterr().out, "it leaves nothing behind"
+    for silent in (Progress(quiet=True, unit="", terminal=True), Progress(quiet=False, unit="", terminal=False)):
+        assert list(silent.measuring("val", range(5))) == [0, 1, 2, 3, 4]
+    assert capsys.readouterr().out == ""
+
+
 def test_a_bar_on_a_terminal_shows_loss_metric_and_rate(capsys: pytest.CaptureFixture[str]) -> None:
     progress = Progress(quiet=False, unit="tokens", terminal=True)
     progress.start(10, 0)

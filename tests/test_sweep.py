@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -206,7 +207,7 @@ def test_a_dry_run_lists_the_jobs(capsys):
         "job 1  data=digits model=mlp seed=1",
         "job 2  data=digits model=linear seed=0",
         "job 3  data=digits model=linear seed=1",
-        "4 jobs are well composed; nothing was trained and nothing was written",
+        "4 jobs, well composed; nothing was trained and nothing was written",
     ]
     assert not Path("runs").exists()
 
@@ -330,7 +331,7 @@ def test_three_of_eight_jobs_fail_and_are_run_again(plugin, monkeypatch, capsys)
     assert run(command) == 6
     out, err = capsys.readouterr()
     folder = only_sweep()
-    assert err == (f"dlcli: 3 of 8 jobs have no result; run them again with: dlcli train --resume {folder}\n"), err
+    assert err == (f"dlcli: 3 of 8 jobs without a result; run again with: dlcli train --resume {folder}\n"), err
     assert os.getcwd() == before
     found = results(folder)
     assert [job.status for job in found.jobs].count("finished") == 5
@@ -418,6 +419,25 @@ def test_resuming_asks_for_the_plug_in_and_refuses_other_options(plugin, capsys)
     update_job(folder, 0, status="running", **process_record())
     assert run(["train", "--resume", str(folder), "--plugin", plugin]) == 2
     assert "job 0 is running" in capsys.readouterr().err
+
+
+def test_jobs_of_an_earlier_version_are_resumed_like_runs(monkeypatch, capsys):
+    composed = compose(["data=digits", "model=mlp"])
+    folder = sweep.create([["data=digits"]], [composed], plugins=[], command="dlcli train -m", launcher="dlcli")
+    whole = read_job(folder, 0).content["config"]
+    earlier = {key: value for key, value in whole.items() if key != "lr_factors"}
+    earlier["data"] = {key: value for key, value in whole["data"].items() if key not in ("folds", "fold")}
+    update_job(folder, 0, config=earlier)
+    monkeypatch.setattr(sweep, "job_server", contextlib.nullcontext)
+    monkeypatch.setattr(sweep, "launch", lambda *_: None)
+    assert run(["train", "--resume", str(folder)]) == 0
+    assert read_job(folder, 0).content["config"] == whole, "the defaults of new options are what held before"
+    update_job(folder, 0, config={**whole, "model": {**whole["model"], "name": "perceptron"}})
+    assert run(["train", "--resume", str(folder)]) == 2
+    assert "was saved when model=mlp was built by 'perceptron', and it is built by 'mlp' now" in capsys.readouterr().err
+    update_job(folder, 0, config={**whole, "model": 3})
+    assert run(["train", "--resume", str(folder)]) == 2
+    assert "model is 3; expected one model by name" in capsys.readouterr().err
 
 
 def test_a_record_that_names_anything_else_executes_nothing(plugin, tmp_path, capsys):

@@ -48,7 +48,7 @@ def evaluate(
             pictures.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"--pictures {pictures}: no folder can be made there ({error.strerror})") from None
-    metrics = saved.evaluate(split, pictures)
+    metrics = saved.evaluate(split, pictures, quiet=as_json)
     if as_json:
         record = {"run": directory.name, "checkpoint": saved.which, "step": saved.step, "split": split}
         print(json.dumps({**record, "data_source": saved.data.source, "metrics": metrics}))

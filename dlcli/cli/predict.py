@@ -14,7 +14,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from dlcli.cli.options import ConfigDir, Plugin, RunDir, run_folder, search_path
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 
 EXAMPLE = """\b
 Examples:
@@ -78,10 +78,13 @@ def predict(
     for note in predictions.notes:
         print(f"note: {note}", file=sys.stderr)
     if sweep is not None:
-        print(f"{output}: {count:,} predictions, the mean of {len(runs)} runs of {sweep.name} ({checkpoint} weights)")
+        print(
+            f"{output}: {counted(count, 'prediction')}, the mean of {counted(len(runs), 'run')} of {sweep.name} "
+            f"({checkpoint} weights)"
+        )
     else:
         print(
-            f"{output}: {count:,} predictions by {runs[0].directory.name} "
+            f"{output}: {counted(count, 'prediction')} by {runs[0].directory.name} "
             f"({runs[0].which} weights, step {runs[0].step:,})"
         )
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from dlcli.cli.options import ConfigDir, Overrides, Plugin, RunDir, run_folder, search_path
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 
 EXAMPLE = """\b
 Examples:
@@ -84,7 +84,7 @@ def _sweep(
     jobs = sweep.plan(overrides, directories)
     for number, job in enumerate(jobs):
         print(f"job {number}  {' '.join(job)}")
-    print(f"{len(jobs)} jobs are well composed; nothing was trained and nothing was written")
+    print(f"{counted(len(jobs), 'job')}, well composed; nothing was trained and nothing was written")
 
 
 def _resume_sweep(
@@ -99,15 +99,15 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
     """Compose and check, then build a run that writes nothing. Imports torch only when the check has passed."""
     from dlcli import runtime
     from dlcli.config import compose
-    from dlcli.run_references import resolve_runs
+    from dlcli.launch import Launch
 
     composed = compose(overrides, search_path(config_dirs, plugins))
     runtime.import_torch()
     from dlcli import start
-    from dlcli.run import Run
 
-    resolve_runs(composed.config, start.run_folder(composed))
-    return Run(composed, plugins=plugins, quiet=quiet)
+    if composed.config["trainer"].get("devices", 1) > 1:  # refuses what cannot be shared out; starts nothing
+        Launch(composed, command="", plugins=plugins, quiet=quiet, resume=None)
+    return start.build(composed, plugins=plugins, quiet=quiet)
 
 
 def start_run(overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:
@@ -140,11 +140,11 @@ def resume_run(
         raise DataError(f"{directory / 'config.yaml'}: not the configuration of a run; start a new one")
     config = change_values(saved, overrides, RESUMABLE)
     saved_at = present.summary.get("saved", {})  # the checkpoint may be older than the last step that was done
-    for limit, reached in (("max_steps", "steps"), ("rounds", "steps"), ("max_epochs", "epochs")):
-        budget, done = config.get("trainer", {}).get(limit), saved_at.get(reached, 0)
+    for limit, reached in (("max_steps", "step"), ("rounds", "step"), ("max_epochs", "epoch")):
+        budget, done = config.get("trainer", {}).get(limit), saved_at.get(f"{reached}s", 0)
         if isinstance(budget, int | float) and budget < done:
             raise ConfigError(
-                f"{directory.name} has {done:,} {reached} behind it already, more than trainer.{limit}={budget}"
+                f"{directory.name} has {counted(done, reached)} behind it already, more than trainer.{limit}={budget}"
             )
     record = read_json(directory / "spec.json")
     refuse_rebuilt(config, record["choices"], directories)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, counted
 from dlcli.functional.target_scale import TargetScale
 from dlcli.spec import DataSpec
 
@@ -69,6 +69,7 @@ class DataModule:
 
     Class attributes, read from the source before anything is imported:
         provides: the sizes of DataSpec that this source defines.
+        goes_with: group -> the entries of that group which it goes with, where there are few.
         splits: the splits that it has; an instance may have more or fewer than its class.
         measuring_only: options that decide what is measured, and change no example that is learned from.
         unit: what is counted for throughput, "samples" or "tokens".
@@ -77,6 +78,7 @@ class DataModule:
     """
 
     provides: ClassVar[tuple[str, ...]] = ()
+    goes_with: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     splits: tuple[str, ...] = ("train", "val", "test")
     measuring_only: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "samples"
@@ -226,7 +228,7 @@ class TensorData(DataModule):
         self.tensors = {split: tuple(t.to(device) for t in tensors) for split, tensors in self.tensors.items()}
 
     def describe(self) -> dict[str, str]:
-        rows = {split: f"{len(tensors[0]):,} examples" for split, tensors in self.tensors.items()}
+        rows = {split: counted(len(tensors[0]), "example") for split, tensors in self.tensors.items()}
         sizes = ", ".join(f"{name}={value}" for name, value in self.spec.defined().items())
         return {**rows, "sizes": sizes, "source": self.source}
 

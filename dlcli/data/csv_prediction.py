@@ -13,7 +13,7 @@ from torch import Tensor
 from dlcli.data.base import PredictionInputs, TableBatch
 from dlcli.data.delimited import MISSING, Chunk, Table, open_table, read_rows
 from dlcli.data.table_encoding import OTHER, TableEncoding
-from dlcli.errors import DataError
+from dlcli.errors import DataError, counted
 
 BATCH_ROWS = 2000
 
@@ -120,7 +120,7 @@ def strange_notes(encoding: TableEncoding, strange: Mapping[str, int]) -> dict[s
         count = strange.get(column["name"], 0)
         if not count:
             continue
-        values = f"'{column['name']}': {count:,} value{'' if count == 1 else 's'}"
+        values = f"'{column['name']}': {counted(count, 'value')}"
         if column["form"] != "category":
             kind = column["form"] if column["form"] in ("number", "boolean") else "date"
             note = f"{values} unreadable as a {kind}, taken as missing"

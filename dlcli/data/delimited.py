@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 
 MAX_LINE = 1 << 20  # bytes
 MAX_COLUMNS = 10_000
@@ -112,7 +112,7 @@ def read_rows(table: Table, columns: Sequence[int] | None = None) -> Iterator[Ch
                 if not row or row == [""]:
                     continue
                 raise DataError(
-                    f"{table.path}:{line}: {_count(len(row), 'field')}, expected {width} as in the first row; "
+                    f"{table.path}:{line}: {counted(len(row), 'field')}, expected {width} as in the first row; "
                     "mend the line (a field that contains the delimiter needs quotes)"
                 )
             rows.append(row)
@@ -335,7 +335,3 @@ def _chunk(rows: list[list[str]], lines: list[int], columns: list[int]) -> Chunk
     if columns == list(range(len(rows[0]))):
         return Chunk(list(zip(*rows, strict=True)), lines)
     return Chunk([tuple(row[column] for row in rows) for column in columns], lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -33,6 +33,7 @@ class Environment(DataModule):
         moves: row and column steps of the actions, where states are the cells of a grid; empty elsewhere.
     """
 
+    goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"task": ("control",)}
     splits: tuple[str, ...] = ("train", "val", "test")
     measuring_only: ClassVar[tuple[str, ...]] = ("episodes", "seed")
     moves: ClassVar[tuple[tuple[int, int], ...]] = ()

@@ -14,14 +14,15 @@ from torch import Tensor
 
 from dlcli.data.archives import is_archive
 from dlcli.data.augmentation import Augmentation
-from dlcli.data.base import ImageBatch, PredictionInputs, TensorData, permutation
+from dlcli.data.base import ImageBatch, PredictionInputs, TensorData
 from dlcli.data.decoding import SUFFIXES, BadPicture, Form, Pixels, decode_all
 from dlcli.data.download import located
 from dlcli.data.images import normalisation, per_channel
-from dlcli.data.picture_files import Picture, from_folders, from_table, opened, pictures_below, table_at
+from dlcli.data.picture_files import from_folders, from_table, opened, pictures_below, table_at
+from dlcli.data.picture_splits import split_rows
 from dlcli.data.pixel_cache import decoded
-from dlcli.errors import ConfigError, DataError
-from dlcli.hyperparameters import Augmentations, Count, FilePath, Natural, Normalize, Probability
+from dlcli.errors import ConfigError, DataError, counted
+from dlcli.hyperparameters import Augmentations, Count, FilePath, Folds, Natural, Normalize, Probability
 from dlcli.registry import DATA
 from dlcli.spec import DataSpec
 
@@ -52,6 +53,8 @@ class ImageFolder(TensorData):
         val_fraction: Probability,
         test_fraction: Probability,
         split_seed: Natural,
+        folds: Folds | None,
+        fold: Natural,
         normalize: Normalize,
         augmentation: Augmentations | None,
         submission: Literal["labels", "probabilities"] | None,
@@ -69,13 +72,15 @@ class ImageFolder(TensorData):
                 all of them: then those that test validate too, or, without a test, those that train.
             test_fraction: share that tests, where there are no folders of splits at all.
             split_seed: draws them.
+            folds: divide the training pictures into so many parts instead, of which number ``fold`` validates; those
+                that test are the same in all of them.
             augmentation: random changes of the training pictures, as ``dlcli.data.augmentation`` makes them.
             submission: predictions as a competition wants them, by the files' names without their suffixes: the
                 "labels", or the "probabilities" of all classes.
 
         Raises:
             DataError: nothing there, damaged pictures, a class without pictures, only one class.
-            ConfigError: shares that leave nothing to train on.
+            ConfigError: shares that leave nothing to train on; no such fold, or folds beside a folder val.
         """
         super().__init__(batch_size=batch_size)
         if val_fraction + test_fraction > 0.9:
@@ -98,14 +103,14 @@ class ImageFolder(TensorData):
         names = sorted({picture.label for picture in pictures})
         if len(names) < 2:
             raise DataError(
-                f"{path}: all {len(pictures):,} pictures are of one class, '{names[0]}'; expected at least two"
+                f"{path}: {counted(len(pictures), 'picture')} of one class, '{names[0]}'; expected at least two classes"
             )
         self.notes = tuple(notes)
         self.label_names = names
         self.pixels = found.pixels  # (N, C, S, S) uint8
         numbers = {name: number for number, name in enumerate(names)}
         self.labels = torch.tensor([numbers[picture.label] for picture in pictures])  # (N,)
-        rows = split_rows(pictures, val_fraction, test_fraction, split_seed)
+        rows = split_rows(pictures, val_fraction, test_fraction, split_seed, folds, fold)
         self.splits = tuple(rows)
         self.tensors = {split: (torch.tensor(indices),) for split, indices in rows.items()}
         self.spec = DataSpec(input_shape=(channels, size, size), num_outputs=len(names), num_classes=len(names))
@@ -258,50 +263,3 @@ def skipped(bad: Mapping[Path, str], files: Sequence[Any], on_bad: str) -> str:
             f"{MAX_BAD:.0%}: repair or remove them"
         )
     return f"{len(bad):,} of {len(files):,} pictures skipped, the first: {file.name} {reason}"
-
-
-def split_rows(pictures: Sequence[Picture], val: float, test: float, seed: int) -> dict[str, list[int]]:
-    """Indices of the pictures of each split, sorted. Parts without a folder are drawn, class by class.
-
-    Where nothing is held out to validate, the pictures that test do, or, without a test, those that train.
-
-    Raises:
-        DataError: a class has too few pictures for the parts, or a folder has none.
-    """
-    rows: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-    present = {picture.split for picture in pictures}
-    if present & {"val", "test"}:
-        test = 0.0  # folders of splits say what is tested
-    if "val" in present:
-        val = 0.0
-    drawn: dict[str, list[int]] = {}
-    for index, picture in enumerate(pictures):
-        if picture.split in ("val", "test"):
-            rows[picture.split].append(index)
-        else:
-            drawn.setdefault(picture.label, []).append(index)
-    for number, (label, indices) in enumerate(sorted(drawn.items())):
-        order = [indices[i] for i in permutation(len(indices), seed, number).tolist()]
-        held = [max(1, round(share * len(order))) if share else 0 for share in (val, test)]
-        if sum(held) >= len(order):
-            raise DataError(
-                f"class '{label}' has {_pictures(len(order))} to train on, too few to hold out {_shares(val, test)}; "
-                "add pictures or a folder of each split"
-            )
-        rows["val"] += order[: held[0]]
-        rows["test"] += order[held[0] : sum(held)]
-        rows["train"] += order[sum(held) :]
-    missing = {picture.label for picture in pictures} - set(drawn)
-    if missing:
-        raise DataError(f"class '{min(missing)}' has no picture to train on that can be read")
-    rows["val"] = rows["val"] or rows["test"] or rows["train"]
-    return {split: sorted(indices) for split, indices in rows.items() if indices}
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count:,} pictures"
-
-
-def _shares(val: float, test: float) -> str:
-    named = [f"data.{name}={value}" for name, value in (("val_fraction", val), ("test_fraction", test)) if value]
-    return " and ".join(named)

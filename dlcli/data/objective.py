@@ -27,6 +27,7 @@ class ObjectiveData(DataModule):
     """An epoch is one batch, and so one step. Source: d2l 12.2 "One-dimensional gradient descent", 12.4 (noise)."""
 
     provides: ClassVar[tuple[str, ...]] = ("input_shape",)
+    goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"task": ("minimization",)}
     splits: tuple[str, ...] = ("train", "val")
 
     def __init__(

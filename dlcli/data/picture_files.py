@@ -11,7 +11,7 @@ from pathlib import Path
 from dlcli.data.archives import extract, is_archive
 from dlcli.data.decoding import SUFFIXES
 from dlcli.data.download import sha256_of, writable_cache
-from dlcli.errors import DataError
+from dlcli.errors import DataError, counted
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 IGNORED_FOLDERS = ("__MACOSX",)
@@ -183,9 +183,9 @@ def from_table(root: Path, table: Path, on_bad: str, notes: list[str]) -> list[P
     if not found:
         raise DataError(f"{table}: no names and labels in it")
     if absent:
-        notes.append(f"{len(absent):,} names without a picture")
+        notes.append(f"{counted(len(absent), 'name')} without a picture")
     if len(found) < len(files):
-        notes.append(f"{len(files) - len(found):,} pictures without a label are left out")
+        notes.append(f"{counted(len(files) - len(found), 'picture')} without a label, left out")
     return [found[file] for file in files if file in found]
 
 

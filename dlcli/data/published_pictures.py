@@ -13,7 +13,7 @@ from dlcli.data.download import fetch_all
 from dlcli.data.images import ImageData
 from dlcli.data.labels import only_classes, shifted, some_of_each_class, with_noise
 from dlcli.data.sources import fingerprint
-from dlcli.data.splits import divide
+from dlcli.data.splits import check_fold, divide
 from dlcli.errors import ConfigError
 from dlcli.hyperparameters import Augmentations, Chance, Count, Folds, Natural, Normalize, Probability, Seed
 
@@ -22,10 +22,15 @@ Labelled = tuple[Tensor, Tensor]
 
 
 class PublishedPictures(ImageData):
-    """What such data sets have in common; each says its name, those of its classes, and how its files are read."""
+    """What such data sets have in common; each says its name, those of its classes, and how its files are read.
+
+    Class attributes, read from the source before anything is imported:
+        published_to_train: pictures in the published training part.
+    """
 
     dataset: ClassVar[str]
     names: ClassVar[list[str]]
+    published_to_train: ClassVar[int]
 
     def __init__(
         self,
@@ -101,12 +106,11 @@ def held_out(
         ConfigError: nothing left to train on, or less than ``train_size``; no such fold.
     """
     images, labels = train
+    check_fold(folds, fold)
     order = permutation(len(images), split_seed, 0)
     if folds is not None:
         parts = divide(order.numpy(), 0.0, 0.0, folds, fold)
         validating, kept = (torch.from_numpy(parts[split]) for split in ("val", "train"))
-    elif fold:
-        raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
     elif val_size >= len(images):
         raise ConfigError(f"data.val_size={val_size}: expected less than the {len(images):,} training pictures")
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dlcli.errors import ConfigError
+from dlcli.errors import ConfigError, counted
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 """Positions of rows, (rows,) int64."""
@@ -60,11 +60,21 @@ def divide(
     Raises:
         ConfigError: a part without rows, or a fold that does not exist.
     """
+    check_fold(folds, fold)
     if folds is not None:
         return fold_of(order, folds, fold, test_fraction)
-    if fold:
-        raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
     return cut(order, val_fraction, test_fraction)
+
+
+def check_fold(folds: int | None, fold: int) -> None:
+    """
+    Raises:
+        ConfigError: a fold that does not exist.
+    """
+    if folds is None and fold:
+        raise ConfigError(f"data.fold={fold}: say with data.folds how many parts there are")
+    if folds is not None and not 0 <= fold < folds:
+        raise ConfigError(f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}")
 
 
 def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, Indices]:
@@ -83,8 +93,8 @@ def cut(order: Indices, val_fraction: float, test_fraction: float) -> dict[str, 
     validated = round(val_fraction * (count - tested))
     if validated < 1 or count - tested - validated < 1:
         raise ConfigError(
-            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: of {count} rows, {tested} test, "
-            f"{validated} validate and {count - tested - validated} train; expected at least 1 each"
+            f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: of {counted(count, 'row')}, "
+            f"{tested} test, {validated} validate and {count - tested - validated} train; expected at least 1 each"
         )
     parts = {"train": order[tested : count - validated], "val": order[count - validated :], "test": order[:tested]}
     return parts if tested else {"train": parts["train"], "val": parts["val"]}
@@ -96,15 +106,13 @@ def fold_of(order: Indices, folds: int, fold: int, test_fraction: float) -> dict
     The test rows are the same in all folds, and each of the other rows validates in exactly one of them.
 
     Raises:
-        ConfigError: there is no such fold, or it would be empty.
+        ConfigError: it would be empty.
     """
-    if not 0 <= fold < folds:
-        raise ConfigError(f"data.fold={fold}: with data.folds={folds}, expected 0 to {folds - 1}")
     tested = math.ceil(test_fraction * len(order))
     rest = order[tested:]
     if len(rest) < folds:
         raise ConfigError(
-            f"data.folds={folds}: only {len(rest)} rows are left beside the test; expected at least one each"
+            f"data.folds={folds}: only {counted(len(rest), 'row')} left beside the test; expected at least one each"
         )
     pieces = np.array_split(rest, folds)  # stretches of a stratified order have the classes in their shares
     train = np.concatenate([piece for number, piece in enumerate(pieces) if number != fold])

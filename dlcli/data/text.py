@@ -17,7 +17,7 @@ from dlcli.data.large_permutation import LargePermutation
 from dlcli.data.large_text import LargeText
 from dlcli.data.token_windows import StreamBatches, WindowBatches
 from dlcli.data.vocabulary import Vocabulary
-from dlcli.errors import ConfigError, DataError
+from dlcli.errors import ConfigError, DataError, counted
 from dlcli.hyperparameters import Count, Gt, Lt, Probability
 from dlcli.spec import DataSpec
 
@@ -90,8 +90,8 @@ class TextData(DataModule):
             if len(part) < needed:
                 remedy = "smaller data.sequence_length" if split == "train" else f"larger data.{split}_fraction"
                 raise DataError(
-                    f"{self.label}: too short: its {split} part has {len(part):,} tokens and needs at least {needed:,} "
-                    f"for data.sequence_length={sequence_length}; give a longer text or a {remedy}"
+                    f"{self.label}: too short: its {split} part has {counted(len(part), 'token')} and needs "
+                    f"at least {needed:,} for data.sequence_length={sequence_length}; give a longer text or a {remedy}"
                 )
 
     def batches(self, split: str, *, order: Order, seed: int = 0, epoch: int = 0) -> Batches:
@@ -124,7 +124,9 @@ class TextData(DataModule):
             return WindowBatches(part, None, size, length, (len(part) - 1) // length, self.device)
         count = (len(part) - length) // length  # the same at every offset
         if count < 1:
-            raise DataError(f"{self.label}: too short: its {split} part of {len(part):,} tokens has no whole window")
+            raise DataError(
+                f"{self.label}: too short: its {split} part of {counted(len(part), 'token')} has no whole window"
+            )
         shuffled = permutation if count <= LISTED else LargePermutation
         part, indices = part[_offset(length, seed, epoch) :], shuffled(count, seed, epoch)
         return WindowBatches(part, indices, size, length, count, self.device)
@@ -145,7 +147,7 @@ class TextData(DataModule):
             self.parts = {split: part.to(device) for split, part in self.parts.items()}
 
     def describe(self) -> dict[str, str]:
-        rows = {split: f"{len(part):,} tokens" for split, part in self.parts.items()}
+        rows = {split: counted(len(part), "token") for split, part in self.parts.items()}
         kinds = {"char": "characters", "word": "words", "byte": "bytes"}
         tokens = f"{len(self.vocabulary):,} {kinds[self.vocabulary.kind]}"
         return {**rows, "vocabulary": tokens, "source": self.source}

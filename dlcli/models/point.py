@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ TRAIL = 1000  # positions that are remembered
 class Point(nn.Module):
     """Source: d2l 12.3.1 "One-Dimensional Gradient Descent" and 12.3.2 (two dimensions)."""
 
+    goes_with: ClassVar[dict[str, tuple[str, ...]]] = {"task": ("minimization",)}
     trail: Tensor
     visited: Tensor
 

@@ -47,9 +47,9 @@ class Classification(Task):
     does not (``both_terms``).
     squared_error: sum over the outputs, mean over the batch, of (output - one_hot)², without a factor 1/2.
 
-    Metrics: loss (in evaluation without smoothing and weights, so that runs compare), accuracy, top_k_accuracy and the
-    confusion_matrix, a tensor (C, C) with a row for each true class; of images also a picture of the
-    most_confident_mistakes.
+    Metrics: loss (in evaluation without smoothing and weights, so that runs compare), accuracy, top_k_accuracy (only
+    where there are more than top_k classes: of fewer it is always 1) and the confusion_matrix, a tensor (C, C) with a
+    row for each true class; of images also a picture of the most_confident_mistakes.
     """
 
     requires: ClassVar[tuple[str, ...]] = ("num_classes",)
@@ -77,7 +77,7 @@ class Classification(Task):
                 inputs are looked at and never the labels: "covariate" where other inputs are likely there, "label"
                 where other classes are (``dlcli.tasks.distribution_shift``).
             max_weight: of an example, in units of the mean.
-            top_k: of top_k_accuracy; at most the number of classes is used.
+            top_k: of top_k_accuracy.
 
         Raises:
             ConfigError: smoothing or weights together with a loss for which they are not defined.
@@ -155,7 +155,7 @@ class Classification(Task):
         return {
             "loss": Mean(),
             "accuracy": Accuracy(),
-            "top_k_accuracy": Accuracy(min(self.top_k, self.num_classes)),
+            **({"top_k_accuracy": Accuracy(self.top_k)} if self.top_k < self.num_classes else {}),
             "confusion_matrix": ConfusionMatrix(self.num_classes),
             "most_confident_mistakes": MostConfidentMistakes(self._names()),
         }
@@ -165,7 +165,8 @@ class Classification(Task):
         outputs = self._forward(networks["model"], inputs)
         metrics["loss"].update(LOSSES[self.loss](outputs, labels), len(labels))  # type: ignore[arg-type]
         for name in ("accuracy", "top_k_accuracy", "confusion_matrix"):
-            metrics[name].update(outputs, labels)
+            if name in metrics:
+                metrics[name].update(outputs, labels)
         metrics["most_confident_mistakes"].update(inputs, self._probabilities(outputs), labels)
 
     def _forward(self, model: Any, inputs: Tensor) -> Tensor:

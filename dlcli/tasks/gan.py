@@ -108,14 +108,15 @@ class AdversarialTask(Task):
     def check(self, model: nn.Module, data: DataModule) -> None:
         """
         Raises:
-            ConfigError: a model that is no such pair of networks, a batch norm where gradients are penalised for each
-                example, or data out of the generator's range.
+            ConfigError: a batch norm where gradients are penalised for each example, a single example to compare with,
+                or data out of the generator's range.
         """
-        for part in self.trains:
-            if not hasattr(model, part):
+        for split in data.splits:
+            batches = data.batches(split, order="sequential")
+            if len(batches) == 1 and len(batches[0][0]) < 2:
                 raise ConfigError(
-                    f"task 'gan' needs a model with a generator and a discriminator, and a {type(model).__name__} has "
-                    f"no {part}; use model=dcgan for pictures or model=gan_mlp"
+                    f"the data have 1 example in {split}, and task 'gan' compares the covariances of the examples with "
+                    "those of generated ones: at least 2 are needed"
                 )
         norms = (nn.BatchNorm1d, nn.BatchNorm2d)
         if self.gradient_penalty and any(isinstance(layer, norms) for layer in model.discriminator.modules()):  # type: ignore[union-attr]

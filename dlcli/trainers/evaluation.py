@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ def evaluate(
     limit: int | None = None,
     stop: Callable[[], bool] | None = None,
     group: Group | None = None,
+    watch: Callable[[str, Sequence[int]], Generator[int]] | None = None,
 ) -> dict[str, float | Tensor]:
     """Metrics of the networks over a split, by name.
 
@@ -45,6 +46,7 @@ def evaluate(
         limit: at most this many batches; None for all.
         stop: asked before each batch; True ends the evaluation early, and its numbers are of no use.
         group: processes that share the batches out and add up what they measured; all of them call this.
+        watch: given the split and the batches' numbers, yields these one after the other, and shows how far it is.
     """
     carries = task.carries_state(model)
     batches = data.batches(split, order="stream" if carries else "sequential")
@@ -55,7 +57,10 @@ def evaluate(
             stack.enter_context(evaluating(network))
         stack.enter_context(autocast or contextlib.nullcontext())
         task.begin_evaluation(networks, _training_batches(data, dtype))
-        for index in _share(min(len(batches), limit or len(batches)), carries, group):
+        indices: Any = _share(min(len(batches), limit or len(batches)), carries, group)
+        if watch is not None:
+            indices = stack.enter_context(contextlib.closing(watch(split, indices)))
+        for index in indices:
             if stop is not None and stop():
                 break
             batch = converted(batches[index], dtype)

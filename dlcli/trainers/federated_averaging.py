@@ -207,7 +207,8 @@ class FederatedAveragingTrainer(Trainer):
         data = run.data
         if not isinstance(data, TensorData):
             raise ConfigError(
-                "trainer 'federated_averaging' divides single examples among clients; these data have none"
+                "trainer 'federated_averaging' divides single examples among clients; these data have none: use "
+                "pictures or a table"
             )
         tensors = data.tensors["train"]
         parts = divide(

@@ -60,7 +60,10 @@ class FitTrainer(Trainer):
             networks = {"model": run.model}
             split, _, metric = self.monitor.partition("/")
             measured = evaluate(
-                *(run.task, run.model, networks, run.data, split), dtype=dtype, stop=lambda: run.interrupted()
+                *(run.task, run.model, networks, run.data, split),
+                dtype=dtype,
+                stop=lambda: run.interrupted(),
+                watch=run.progress.measuring,
             )
             if run.interrupted():
                 run.leave_interrupted(1)

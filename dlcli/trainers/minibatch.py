@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dlcli import runtime
-from dlcli.errors import ConfigError, DataError, NonFiniteError
+from dlcli.errors import ConfigError, DataError, NonFiniteError, counted
 from dlcli.hyperparameters import Count, Duration, Gt, Le, Natural, PositiveFloat, Probability, steps_of
 from dlcli.registry import TRAINERS
 from dlcli.tasks.base import PerExample
@@ -131,7 +131,7 @@ class MinibatchTrainer(Trainer):
                     f"the run is at step {self.loop.step:,} already, more than its new budget of {total:,}"
                 )
             if self.loop.step == total:
-                run.say(f"nothing is left to do: the run is at the end of its budget of {total:,} steps")
+                run.say(f"nothing is left to do: the run is at the end of its budget of {counted(total, 'step')}")
         # Values on the device, by step, not read yet.
         self.tensors: list[tuple[int, dict[str, Tensor | PerExample]]] = []
         self.room = MAX_UNREAD  # of how many steps
@@ -273,9 +273,9 @@ class MinibatchTrainer(Trainer):
         if self.loop.step >= total:
             return "the budget of steps or epochs is used"
         if self._late():
-            return f"{self.max_minutes:g} minutes are over"
+            return f"the time is over: trainer.max_minutes={self.max_minutes:g}"
         if self.patience is not None and self.loop.stale >= self.patience:
-            return f"{self.monitor} has not improved for {self.patience} evaluations"
+            return f"{self.monitor} has not improved for {counted(self.patience, 'evaluation')}"
         return None
 
     def _late(self) -> bool:
@@ -358,6 +358,7 @@ class MinibatchTrainer(Trainer):
             limit=self.limit_eval_batches,
             stop=run.interrupted if self.group is None else None,
             group=self.group,
+            watch=run.progress.measuring,
         )
         if run.interrupted():  # it may have ended early; it is done again on resuming
             return

@@ -44,7 +44,7 @@ def test_without_folds_no_fold_can_be_named() -> None:
         divide(random_order(30, 0), 0.2, 0.2, None, 2)
     with pytest.raises(ConfigError, match="data.fold=3: with data.folds=3, expected 0 to 2"):
         divide(random_order(30, 0), 0.2, 0.2, 3, 3)
-    with pytest.raises(ConfigError, match="data.folds=30: only 24 rows are left beside the test"):
+    with pytest.raises(ConfigError, match="data.folds=30: only 24 rows left beside the test"):
         divide(random_order(30, 0), 0.2, 0.2, 30, 0)
 
 
@@ -117,6 +117,34 @@ def test_the_predictions_of_several_folds_are_their_mean(tmp_path: Path) -> None
     assert together["prediction"] == pytest.approx(np.mean(alone, axis=0).tolist())
     assert np.median(np.abs(np.array(alone[0]) / alone[1] - 1)) < 0.2
     assert 50_000 < np.median(alone[0]) < 250_000, "in the prices' unit, not in logarithms"
+
+
+def test_folds_of_pictures_predict_together(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from dlcli.saved_run import Predictions, SavedRun
+
+    for number in range(24):  # the redder, the higher the number; red and blue ones
+        kind = "red" if number % 2 else "blue"
+        (tmp_path / "pictures" / kind).mkdir(parents=True, exist_ok=True)
+        colour = (150 + number, 0, 100) if number % 2 else (100 - number, 0, 150)
+        Image.new("RGB", (6, 6), colour).save(tmp_path / "pictures" / kind / f"{number:02}.png")
+    options = [f"data.path={tmp_path / 'pictures'}", "data=image_folder", "data.size=4", "model=linear"]
+    options += ["data.folds=3", "trainer.max_steps=2", f"run_dir={tmp_path / 'runs'}"]
+    saved = [SavedRun(train([*options, f"data.fold={fold}"]).directory, device="cpu") for fold in range(3)]
+    alone = [next(iter(Predictions([run], tmp_path / "pictures")))["probability_red"] for run in saved]
+    together = next(iter(Predictions(saved, tmp_path / "pictures")))
+    assert len(together["file"]) == 24
+    assert together["probability_red"] == pytest.approx(np.mean(alone, axis=0).tolist(), abs=1e-6)
+    assert not np.allclose(alone[0], alone[1])
+
+
+@pytest.mark.usefixtures("mirror")
+@pytest.mark.parametrize("name", ["hotdog", "kaggle_cifar10_tiny"])
+def test_published_folders_of_pictures_have_folds(name: str) -> None:
+    folds = [build(name, folds=5, fold=fold, size=32) for fold in range(5)]
+    validated = torch.cat([fold.tensors["val"][0] for fold in folds]).tolist()  # type: ignore[attr-defined]
+    assert len(validated) == len(set(validated)) == {"hotdog": 140, "kaggle_cifar10_tiny": 100}[name]
 
 
 def test_runs_that_predict_together_say_one_thing_about_each_column(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ OPTIONS = {
     "val_fraction": 0.2,
     "test_fraction": 0.2,
     "split_seed": 0,
+    "folds": None,
+    "fold": 0,
     "normalize": False,
     "augmentation": None,
     "submission": None,
@@ -113,6 +115,60 @@ def test_what_validates_is_drawn_where_there_is_no_folder_for_it(tmp_path):
     assert sizes(load(tmp_path)) == {"train": 16, "val": 4, "test": 4}
 
 
+def test_each_picture_validates_in_one_fold(tmp_path):
+    fill(tmp_path / "a", ("cats", "dogs", "mice"), count=11)
+    whole = load(tmp_path / "a", test_fraction=0.1)
+    folds = [load(tmp_path / "a", test_fraction=0.1, folds=4, fold=fold) for fold in range(4)]
+    for data in folds:
+        assert torch.equal(data.tensors["test"][0], whole.tensors["test"][0]), "as without folds"
+        parts = [set(data.tensors[split][0].tolist()) for split in ("train", "val", "test")]
+        assert sum(map(len, parts)) == len(set.union(*parts)) == 33
+        assert set(data.labels[data.tensors["val"][0]].bincount().tolist()) <= {2, 3}, "classes in equal shares"
+    validated = torch.cat([data.tensors["val"][0] for data in folds]).tolist()
+    assert sorted([*validated, *whole.tensors["test"][0].tolist()]) == list(range(33))
+    assert sorted(sizes(data)["val"] for data in folds) == [7, 7, 8, 8]
+    assert len({data.fingerprint for data in folds}) == 4
+    again = load(tmp_path / "a", test_fraction=0.1, folds=4, fold=2)
+    assert again.fingerprint == folds[2].fingerprint
+    assert load(tmp_path / "a", test_fraction=0.1, folds=4, fold=2, split_seed=1).fingerprint != again.fingerprint
+
+
+def test_each_fold_is_standardised_by_its_own_training_pictures(tmp_path):
+    fill(tmp_path / "a", count=60)
+    folds = [load(tmp_path / "a", folds=3, fold=fold, test_fraction=0.0, normalize=True) for fold in range(3)]
+    assert len({data.mean.item() for data in folds}) == 3
+    for data in folds:
+        images, _ = everything(data, "train")
+        assert images.mean().item() == pytest.approx(0, abs=1e-5)
+        assert images.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_folds_leave_the_test_folder_alone(tmp_path):
+    fill(tmp_path / "a" / "train", count=6)
+    fill(tmp_path / "a" / "test", count=3)
+    assert sizes(load(tmp_path / "a", folds=3, fold=1)) == {"train": 8, "val": 4, "test": 6}
+
+
+def test_folds_that_cannot_be_are_refused(tmp_path):
+    fill(tmp_path / "a" / "train", count=5)
+    with pytest.raises(ConfigError, match=r"data.folds=20: only 10 pictures left beside the test"):
+        load(tmp_path / "a", folds=20, test_fraction=0.0, val_fraction=0.0)
+    with pytest.raises(ConfigError, match=r"data.fold=3: with data.folds=3, expected 0 to 2"):
+        load(tmp_path / "a", folds=3, fold=3)
+    with pytest.raises(ConfigError, match=r"data.fold=1: say with data.folds how many parts there are"):
+        load(tmp_path / "a", fold=1)
+    fill(tmp_path / "b", count=2)
+    with pytest.raises(
+        DataError, match=r"'cats' has 2 pictures to train on, too few to hold out data.folds=2 and data.te"
+    ):
+        load(tmp_path / "b", folds=2, val_fraction=0.0)
+    fill(tmp_path / "a" / "validation", count=3)
+    with pytest.raises(
+        ConfigError, match=r"data.folds=3: a folder of the pictures says what validates; put those into"
+    ):
+        load(tmp_path / "a", folds=3)
+
+
 def test_a_class_may_be_called_train(tmp_path):
     assert load(fill(tmp_path, ("bus", "train"))).label_names == ["bus", "train"]
 
@@ -157,7 +213,7 @@ def test_labels_from_a_table(tmp_path):
     for split in data.splits:
         images, labels = everything(data, split)
         assert torch.equal((images[:, 0, 0, 0] * 255).round().long() % 2, labels)
-    assert data.notes == ("1 pictures without a label are left out",)
+    assert data.notes == ("1 picture without a label, left out",)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +228,7 @@ def test_labels_from_a_table(tmp_path):
         ("name,label\n", "no names and labels in it"),
         (b"a.png,\xff\n", r"not UTF-8 text \(byte 6\)"),
         ('a.png,"' + "x" * 200_000 + '"\n', "labels.csv:1: a cell of more than 1,000 characters|not a CSV file"),
-        ("a.png,x\nb.png,x\n", "all 2 pictures are of one class, 'x'"),
+        ("a.png,x\nb.png,x\n", "2 pictures of one class, 'x'"),
     ],
 )
 def test_a_wrong_table_is_said_with_its_line(tmp_path, text, message):
@@ -479,7 +535,7 @@ def test_missing_things_are_named(tmp_path):
     with pytest.raises(DataError, match="flat: holds pictures but no folders; expected a folder for each class"):
         load(tmp_path / "flat")
     fill(tmp_path / "single", ("cats",))
-    with pytest.raises(DataError, match="all 10 pictures are of one class, 'cats'; expected at least two"):
+    with pytest.raises(DataError, match="10 pictures of one class, 'cats'; expected at least two classes"):
         load(tmp_path / "single")
     fill(tmp_path / "hollow")
     (tmp_path / "hollow" / "mice").mkdir()

@@ -225,7 +225,7 @@ def test_a_folder_of_dogs_and_a_table_of_breeds(tmp_path):
         ]
     )
     assert run.data.label_names == list(breeds)
-    assert run.data.notes == ("4 pictures without a label are left out",)
+    assert run.data.notes == ("4 pictures without a label, left out",)
     (batch,) = Predictions([SavedRun(run.directory)], tmp_path / "test")
     assert list(batch) == ["id", *breeds]
     assert batch["id"] == ["e0", "e1", "e2", "e3"]

@@ -45,5 +45,5 @@ def test_the_latest_rows_test():
 
 
 def test_no_fold_is_empty():
-    with pytest.raises(ConfigError, match="data.folds=9: only 8 rows are left"):
+    with pytest.raises(ConfigError, match="data.folds=9: only 8 rows left"):
         fold_of(random_order(10, 0), 9, 0, 0.2)

@@ -238,7 +238,7 @@ def test_too_short_a_text_names_lengths_and_remedy():
         DataError, match=r"train part has 8 tokens and needs at least 16 .*smaller data.sequence_length"
     ):
         counting(10)
-    with pytest.raises(DataError, match=r"val part has 1 tokens and needs at least 2 .*larger data.val_fraction"):
+    with pytest.raises(DataError, match=r"val part has 1 token and needs at least 2 .*larger data.val_fraction"):
         counting(100, val_fraction=0.01)
 
 

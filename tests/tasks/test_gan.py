@@ -423,7 +423,8 @@ def test_what_cannot_be_drawn_is_said() -> None:
             ["data=digits", "task=gan", "model=dcgan"],
             r"from -0.\d\d to 1.\d\d, .* -1 to 1; use data.normalize=sym",
         ),
-        ([*DIGITS, "task=gan", "trainer=minibatch_gan"], "a MLP has no discriminator; use model=dcgan for pictures"),
+        ([*DIGITS, "task=gan", "trainer=minibatch_gan"], "'gan' needs a model with a discriminator, which model 'mlp'"),
+        ([*DIGITS, "task=gan"], "does not have; models that have it: dcgan, gan_mlp$"),
         (
             [*POINTS, "model.output=tanh"],
             r"the generator makes numbers from -1 to 1; use model.output=linear",
@@ -435,6 +436,10 @@ def test_what_cannot_be_drawn_is_said() -> None:
         ([*POINTS, "task.loss=wasserstein"], "task.loss=wasserstein needs task.gradient_penalty, such as 10"),
         ([*POINTS, "task.gradient_penalty=5"], "task.gradient_penalty=5 belongs to the loss wasserstein, not non_sat"),
         ([*PICTURES, "task.loss=hinge", "task.label_smoothing=0.1"], "task.label_smoothing=0.1 belongs to the losses"),
+        (
+            [*POINTS, "data.val_size=1"],
+            "the data have 1 example in val, and task 'gan' compares .*: at least 2 are need",
+        ),
         ([*PICTURES, "trainer.accumulate=2"], "task 'gan' trains several networks in turn; use 1"),
         ([*PICTURES, "trainer.monitor=val/loss"], "trainer.monitor=val/loss: task 'gan' does not measure it"),
     ],

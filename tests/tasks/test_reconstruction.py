@@ -1,11 +1,13 @@
 """Reconstruction: the loss by its definition, and what is shown."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dlcli import train
 from dlcli.data.base import ImageBatch
 from dlcli.errors import ConfigError
 from dlcli.functional.embeddings import in_the_plane
@@ -128,3 +130,8 @@ def test_groups_of_codes_stay_together_in_the_plane() -> None:
     pytest.importorskip("matplotlib")
     shown = make_task(tsne=True).preview({"model": Coder()}, batch_of(8))
     assert shown["tsne"].shape[0] == 3
+
+
+def test_a_model_of_other_outputs_is_told_which_one_fits(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\(32, 1, 8, 8\): those of the inputs: use model=autoencoder$"):
+        train(["data=digits", "task=reconstruction", f"run_dir={tmp_path}", "trainer.max_steps=1"])

@@ -206,7 +206,10 @@ def test_a_model_that_cannot_be_set_back_is_refused() -> None:
         (["data=digits", "model=simclr", CHANGES, "trainer=newton"], "compares changes; add trainer=minibatch"),
         (["data=digits", "model=simclr", "data.augmentation={mixup:0.4}"], "data.augmentation.mixup: .* leave it out"),
         (["data=digits", "model=simclr", "data.augmentation={crop_padding:null}"], "changes .*; set data.augmentation"),
-        (["data=digits", "model=simclr"], "compares two random changes of each picture; set data.augmentation"),
+        (
+            ["data=digits", "model=simclr"],
+            r"; set data.augmentation, for example 'data.augmentation=\{resized_crop:\[0.3,1.0,0.75,1.33\]\}'$",
+        ),
         (["data=digits", "model=simclr", CHANGES, "data.batch_size=1"], "data.batch_size=1: .* use at least 2"),
         (["data=shakespeare", "model=simclr"], "task 'contrastive' needs input_shape, which data 'shakespeare'"),
         (["data=digits", "model=lenet", CHANGES], r"needs a model with features\(\), which model 'lenet' does not"),

@@ -136,7 +136,7 @@ def test_budgets(tmp_path: Path, overrides: list[str], steps: int) -> None:
 
 def test_wall_clock_budget_ends_a_run_without_other_limits(tmp_path: Path) -> None:
     run = fit(tmp_path, "trainer.max_epochs=null", "trainer.max_minutes=0.01")
-    assert run.summary["reason"] == "0.01 minutes are over"
+    assert run.summary["reason"] == "the time is over: trainer.max_minutes=0.01"
     assert run.summary["steps"] > 0
     assert run.summary["metrics"]["val"]
 
