@@ -126,8 +126,9 @@ class Run:
             runtime.to_channels_last(self.model)
         self.layers = layers_of(self.config["layers"])
         self.data.to(self.device)
-        if group is not None:
-            self._join(group, sync_batch_norm=trainer.get("sync_batch_norm", False))
+        self._check_division(trainer.get("devices", 1) if group is None else group.size)
+        if group is not None and trainer.get("sync_batch_norm", False):
+            synchronise_batch_norm(self.model)
         self.trainer: Trainer = TRAINERS.build(trainer)
         # What cannot be built is found now, before a folder is made.
         if "optimizer" in self.trainer.uses:
@@ -147,19 +148,16 @@ class Run:
         self.tracker = Tracker(None)
         self.summary: dict[str, Any] = {}
 
-    def _join(self, group: Group, *, sync_batch_norm: bool) -> None:
-        """Make this process one of a group: check that batches can be divided, and share batch normalisation if asked.
-
+    def _check_division(self, processes: int) -> None:
+        """
         Raises:
             ConfigError: a batch cannot be divided among the processes.
         """
-        if self.data.batch_size < group.size:
+        if self.data.batch_size < processes:
             raise ConfigError(
-                f"data.batch_size={self.data.batch_size} cannot be divided among trainer.devices={group.size} "
+                f"data.batch_size={self.data.batch_size} cannot be divided among trainer.devices={processes} "
                 "processes; it counts the examples of all of them"
             )
-        if sync_batch_norm:
-            synchronise_batch_norm(self.model)
 
     # ------------------------------------------------------------------ facts
 

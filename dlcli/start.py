@@ -38,10 +38,7 @@ def start(
         ConfigError: the run folder cannot be written, or parts do not fit. DataError: the data cannot be had.
     """
     parent = run_folder(composed)
-    resolve_runs(composed.config, parent)
-    run = Run(composed, plugins=plugins, quiet=quiet, group=group)
-    if composed.config["init_from"] is not None:
-        run.say(initialise_from(run.model, composed.config["init_from"], parent, run.config["init"]))
+    run = build(composed, plugins=plugins, quiet=quiet, group=group)
     if group is not None:
         group.copy_from_main([*run.model.parameters(), *run.model.buffers()])
         if not group.main:
@@ -90,6 +87,20 @@ def start(
         batch = run.data.batches("train", order="shuffled", seed=run.seed)[0]
         images = batch.views.flatten(0, 1) if run.data.paired else batch.images
         run.tracker.image(0, "train/augmented", grid(images[:PREVIEW_IMAGES]))
+    return run
+
+
+def build(composed: Composed, *, plugins: Sequence[str], quiet: bool, group: Group | None = None) -> Run:
+    """A new run as it is before its first step, for a start and for a dry run; nothing is written.
+
+    Raises:
+        ConfigError: the run folder cannot be written, or parts do not fit. DataError: the data cannot be had.
+    """
+    parent = run_folder(composed)
+    resolve_runs(composed.config, parent)
+    run = Run(composed, plugins=plugins, quiet=quiet, group=group)
+    if composed.config["init_from"] is not None:
+        run.say(initialise_from(run.model, composed.config["init_from"], parent, run.config["init"]))
     return run
 
 

@@ -65,6 +65,8 @@ def sample(
             file = output.with_stem(f"{output.stem}-{number:03d}") if number else output
             save_png(picture, file)
             print(file)
+        if saved.task.sample_note:
+            typer.echo(f"note: {saved.task.sample_note}", err=True)
         return
     for piece in pieces:
         sys.stdout.write(piece)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from dlcli.schedulers.base import Schedule
 
 NOMINAL_STEPS = 1000
+CHOOSING = ("per_class", "folds", "classes", "class_shares", "brightness_shift")
+"""Options of published pictures that leave a number of them which only the labels tell."""
 WIDTH, HEIGHT = 64, 12  # of the terminal's curve, in characters
 
 EXAMPLE = """\b
@@ -87,14 +90,18 @@ def learning_rates(config: dict[str, Any]) -> tuple[list[int], list[float], list
     trainer, notes = config["trainer"], []
     if "scheduler" not in config:
         raise ConfigError(f"--plot: trainer '{trainer['name']}' has no learning rate to draw")
-    total = trainer.get("max_steps")
+    epochs, known = trainer.get("max_epochs"), known_steps_per_epoch(config)
+    total, steps_per_epoch = trainer.get("max_steps"), known
+    if known and epochs:
+        total = min(total or math.inf, math.ceil(epochs * known))
     if not total:
         total = NOMINAL_STEPS
-        notes.append(f"trainer.max_steps is not set: drawn for {total} steps")
-    epochs = trainer.get("max_epochs") or 10
-    steps_per_epoch = max(1, total // epochs)
-    if any("epoch" in value for value in config["scheduler"].values() if isinstance(value, str)):
-        notes.append(f"an epoch is taken to be {counted(steps_per_epoch, 'step')}; the data decide it in a run")
+        unset = f"the data decide how many steps trainer.max_epochs={epochs:g} is" if epochs else "no budget is set"
+        notes.append(f"{unset}: drawn for {total} steps")
+    if steps_per_epoch is None:
+        steps_per_epoch = max(1, int(total / (epochs or 10)))
+        if any("epoch" in value for value in config["scheduler"].values() if isinstance(value, str)):
+            notes.append(f"an epoch is taken to be {counted(steps_per_epoch, 'step')}; the data decide it in a run")
     try:
         schedule: Schedule = SCHEDULERS.build(config["scheduler"], total, steps_per_epoch)
     except ValueError as error:
@@ -105,6 +112,20 @@ def learning_rates(config: dict[str, Any]) -> tuple[list[int], list[float], list
     points = min(total, 500)
     steps = [round(i * (total - 1) / max(1, points - 1)) for i in range(points)]
     return steps, [rate * schedule.factor(step) for step in steps], notes
+
+
+def known_steps_per_epoch(config: dict[str, Any]) -> int | None:
+    """The optimizer's steps in an epoch, of data whose size is published; None if one must read them to know."""
+    from dlcli.registry import DATA
+
+    data, trainer = config["data"], config["trainer"]
+    published: int | None = DATA.constant(data["name"], "published_to_train")
+    if published is None or any(data[option] for option in CHOOSING) or trainer.get("overfit_batches"):
+        return None
+    examples: int = min(published - data["val_size"], data["train_size"] or published)
+    batches = math.ceil(examples / data["batch_size"])
+    steps: int = math.ceil(min(batches, trainer.get("limit_train_batches") or batches) / trainer.get("accumulate", 1))
+    return steps
 
 
 def draw_curve(steps: list[int], rates: list[float]) -> str:

@@ -99,15 +99,15 @@ def prepare(overrides: list[str], *, config_dirs: list[Path], plugins: list[str]
     """Compose and check, then build a run that writes nothing. Imports torch only when the check has passed."""
     from dlcli import runtime
     from dlcli.config import compose
-    from dlcli.run_references import resolve_runs
+    from dlcli.launch import Launch
 
     composed = compose(overrides, search_path(config_dirs, plugins))
     runtime.import_torch()
     from dlcli import start
-    from dlcli.run import Run
 
-    resolve_runs(composed.config, start.run_folder(composed))
-    return Run(composed, plugins=plugins, quiet=quiet)
+    if composed.config["trainer"].get("devices", 1) > 1:  # refuses what cannot be shared out; starts nothing
+        Launch(composed, command="", plugins=plugins, quiet=quiet, resume=None)
+    return start.build(composed, plugins=plugins, quiet=quiet)
 
 
 def start_run(overrides: list[str], *, command: str, config_dirs: list[Path], plugins: list[str], quiet: bool) -> Any:

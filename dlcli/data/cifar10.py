@@ -27,6 +27,7 @@ class Cifar10(PublishedPictures):
     """Small pictures in colour of animals and vehicles."""
 
     dataset = "cifar10"
+    published_to_train = 50_000
     names = CIFAR10_CLASSES
 
     @staticmethod

@@ -48,6 +48,7 @@ class Mnist(PublishedPictures):
     """Handwritten digits."""
 
     dataset = "mnist"
+    published_to_train = 60_000
     names = DIGITS
     read = staticmethod(read_idx_files)
 
@@ -57,5 +58,6 @@ class FashionMnist(PublishedPictures):
     """Pictures of clothes."""
 
     dataset = "fashion_mnist"
+    published_to_train = 60_000
     names = CLOTHES
     read = staticmethod(read_idx_files)

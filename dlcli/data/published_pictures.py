@@ -22,10 +22,15 @@ Labelled = tuple[Tensor, Tensor]
 
 
 class PublishedPictures(ImageData):
-    """What such data sets have in common; each says its name, those of its classes, and how its files are read."""
+    """What such data sets have in common; each says its name, those of its classes, and how its files are read.
+
+    Class attributes, read from the source before anything is imported:
+        published_to_train: pictures in the published training part.
+    """
 
     dataset: ClassVar[str]
     names: ClassVar[list[str]]
+    published_to_train: ClassVar[int]
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Functions of one number, applied to each element; and the softmax, applied to each row.
 
 Source: d2l 5.1 and 5.3; DLFS chapters 1, 2 and 4; GDL chapters 6 and 9. GELU: Hendrycks & Gimpel 2016; SiLU: Elfwing et
-al. 2018; PReLU: He et al. 2015; ELU: Clevert et al. 2016.
+al. 2018; PReLU: He et al. 2015; ELU: Clevert et al. 2016; hard sigmoid and swish: Howard et al. 2019.
 
 For y = f(x) the chain rule is **dx = dy * f'(x)**; each class derives its f'.
 """
@@ -175,6 +175,39 @@ class SiLU(Function):
 
 
 @by_hand
+class HardSigmoid(Function):
+    """``y = (x + 3) / 6``, cut off at 0 and 1: three straight lines, with y' = 1/6 where -3 < x < 3 and 0 elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return hard_sigmoid_of(x)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return torch.where(x.abs() < 3, dy / 6, 0)
+
+
+@by_hand
+class HardSwish(Function):
+    """``y = x h`` with h the hard sigmoid of x.
+
+    By the product rule y' = h + x h': 0 where x <= -3, 1 where x >= 3, and (x + 3) / 6 + x / 6 between.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * hard_sigmoid_of(x)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return dy * (hard_sigmoid_of(x) + torch.where(x.abs() < 3, x / 6, 0))
+
+
+@by_hand
 class Softplus(Function):
     """``y = log(1 + exp(beta x)) / beta``, whose slope is sigmoid(beta x); x itself where beta x > threshold."""
 
@@ -237,6 +270,11 @@ def sigmoid_of(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x)) = exp(x) / (1 + exp(x)): the one that takes no exponential of a positive number."""
     small = torch.exp(-x.abs())  # in (0, 1]
     return torch.where(x >= 0, 1.0, small) / (1 + small)
+
+
+def hard_sigmoid_of(x: Tensor) -> Tensor:
+    """(x + 3) / 6, cut off at 0 and 1."""
+    return ((x + 3) / 6).clamp(0, 1)
 
 
 def tanh_of(x: Tensor) -> Tensor:
@@ -310,6 +348,16 @@ def gelu(x: Tensor, approximate: str = "none") -> Any:
 def silu(x: Tensor) -> Any:
     """``torch.nn.functional.silu``."""
     return apply(SiLU, x)
+
+
+def hardsigmoid(x: Tensor) -> Any:
+    """``torch.nn.functional.hardsigmoid``."""
+    return apply(HardSigmoid, x)
+
+
+def hardswish(x: Tensor) -> Any:
+    """``torch.nn.functional.hardswish``."""
+    return apply(HardSwish, x)
 
 
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Any:

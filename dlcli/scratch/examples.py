@@ -94,6 +94,8 @@ EXAMPLES: dict[str, Example] = {
     "gelu": Example(F.gelu, lambda: [random(3, 4)]),
     "gelu, tanh": Example(F.gelu, lambda: [random(3, 4)], {"approximate": "tanh"}),
     "silu": Example(F.silu, lambda: [random(3, 4)]),
+    "hardsigmoid": Example(F.hardsigmoid, lambda: [4 * random(3, 4)]),
+    "hardswish": Example(F.hardswish, lambda: [4 * random(3, 4)]),
     "softplus": Example(F.softplus, lambda: [random(3, 4)], {"beta": 2.0}),
     "softplus, threshold": Example(F.softplus, lambda: [random(3, 4)], {"beta": 2.0, "threshold": 1.0}),
     "logsigmoid": Example(F.logsigmoid, lambda: [random(3, 4)]),
@@ -159,6 +161,8 @@ EXAMPLES: dict[str, Example] = {
     "group_norm": Example(F.group_norm, lambda: [random(2, 4, 3), 2, random(4), random(4)]),
     "instance_norm": Example(F.instance_norm, lambda: [random(2, 3, 4, 2)]),
     "rms_norm": Example(F.rms_norm, lambda: [random(2, 3, 4), (4,), random(4)]),
+    "normalize": Example(F.normalize, lambda: [random(3, 4)]),
+    "normalize, short ones": Example(F.normalize, lambda: [random(3, 4, 2)], {"dim": -1, "eps": 1.5}),
     # embedding
     "embedding": Example(F.embedding, lambda: [labels(2, 5), random(3, 4)]),
     "embedding, padding": Example(F.embedding, lambda: [labels(2, 5) + 1, random(4, 2)], {"padding_idx": 0}),

@@ -27,12 +27,15 @@ BY_NAME: dict[str, Callable[..., Any]] = {
 """Functions that torch offers in several places (``torch.relu``, ``Tensor.relu``, ``functional.relu``)."""
 
 FUNCTIONAL: dict[str, Callable[..., Any]] = {
-    **{name: getattr(activations, name) for name in ("leaky_relu", "elu", "gelu", "silu", "softplus", "logsigmoid")},
+    **{
+        name: getattr(activations, name)
+        for name in ("leaky_relu", "elu", "gelu", "silu", "hardsigmoid", "hardswish", "softplus", "logsigmoid")
+    },
     **{name: getattr(convolution, name) for name in ("conv1d", "conv2d", "conv_transpose2d")},
     **{name: getattr(pooling, name) for name in ("max_pool1d", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d")},
     **{
         name: getattr(normalization, name)
-        for name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+        for name in ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm", "normalize")
     },
     **{name: getattr(dropout, name) for name in ("dropout", "dropout2d")},
     **{
@@ -84,7 +87,7 @@ ALLOWED = frozenset(
         # views and copies
         "view reshape flatten unflatten transpose permute swapaxes movedim squeeze unsqueeze expand expand_as t flip",
         "chunk split unbind unfold narrow diagonal contiguous clone detach to float double cpu roll repeat tril triu",
-        "broadcast_tensors broadcast_to pad cat stack repeat_interleave",
+        "broadcast_tensors broadcast_to pad cat stack repeat_interleave pixel_shuffle pixel_unshuffle",
         # indexing
         "__getitem__ __setitem__ index_select gather where masked_fill masked_select index_add scatter scatter_add",
         # arithmetic

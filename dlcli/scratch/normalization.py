@@ -1,4 +1,4 @@
-"""Normalisation: mean 0 and variance 1 over some axes, then a learned scale and shift.
+"""Normalisation: mean 0 and variance 1 over some axes, then a learned scale and shift; and vectors to length 1.
 
 Source: batch: Ioffe & Szegedy 2015, d2l 8.5; layer: Ba et al. 2016, d2l 8.5 and 11.7; group: Wu & He 2018; root mean
 square: Zhang & Sennrich 2019.
@@ -59,6 +59,30 @@ class RootMeanSquare(Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         y, s = ctx.saved_tensors
         return (dy - y * (dy * y).mean(ctx.axes, keepdim=True)) / s, None, None
+
+
+@by_hand
+class UnitLength(Function):
+    """``y = x / s`` along one axis, with ``s = max(|x|, eps)`` and |x| the Euclidean length.
+
+    Where |x| > eps, ds/dx_j = x_j / s = y_j, so dy_i/dx_j = (δ_ij - y_i y_j) / s: what lengthens x is taken away,
+    **dx = (dy - y * sum(dy * y)) / s**. Elsewhere s is a constant: dx = dy / s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, axis: int, eps: float) -> Tensor:
+        length = (x**2).sum(axis, keepdim=True).sqrt()
+        s = length.clamp(min=eps)
+        y = x / s
+        ctx.save_for_backward(y, s, length > eps)
+        ctx.axis = axis
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
+        y, s, long = ctx.saved_tensors
+        lengthening = y * (dy * y).sum(ctx.axis, keepdim=True)
+        return (dy - torch.where(long, lengthening, 0)) / s, None, None
 
 
 @by_hand
@@ -169,3 +193,10 @@ def instance_norm(
     """``torch.nn.functional.instance_norm``: each channel of each example on its own."""
     refuse("instance_norm", "running statistics", running_mean is not None or not use_input_stats)
     return group_norm(x, x.shape[1], weight, bias, eps)
+
+
+def normalize(x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None) -> Any:
+    """``torch.nn.functional.normalize`` by the Euclidean length."""
+    refuse("normalize", f"p={p}", p != 2)
+    refuse("normalize", "out", out is not None)
+    return apply(UnitLength, x, dim, eps)

@@ -64,6 +64,7 @@ class Task:
         metric_directions: metric name -> "min" or "max", whichever is better, for every scalar metric.
         metric_needs: metric name -> the size of DataSpec without which it is not measured.
         samples: what ``sample`` yields, "text" or "pictures".
+        sample_note: what to know about its samples; told with them.
         trains: the networks that have an optimizer each: the model, or named children of it.
         sample_split: the split whose first batch ``sample`` is given after the model; None if the model is enough.
         views: whether batches should hold two random changes of each picture (``ViewsBatch``): "none", "wanted" where
@@ -83,6 +84,7 @@ class Task:
     metric_directions: ClassVar[Mapping[str, str]] = {}
     metric_needs: ClassVar[Mapping[str, str]] = {}
     samples: ClassVar[str] = "text"
+    sample_note: ClassVar[str] = ""
     trains: ClassVar[tuple[str, ...]] = ("model",)
     sample_split: ClassVar[str | None] = None
     views: ClassVar[Literal["none", "wanted", "needed"]] = "none"

@@ -39,6 +39,10 @@ class Reconstruction(Task):
     requires: ClassVar[tuple[str, ...]] = ("input_shape",)
     metric_directions = {"loss": "min"}
     samples: ClassVar[str] = "pictures"
+    sample_note: ClassVar[str] = (
+        "an autoencoder learns to rebuild, not to generate: nothing says where its codes lie, so random ones mostly "
+        "decode to no likely picture"
+    )
 
     def __init__(self, *, tsne: bool, sample: dict[str, Any]):
         """

@@ -21,6 +21,7 @@ def sweep(bench: Bench) -> list[Finding]:
         {
             "dlcli": (ours := bench.dlcli(*OURS)),
             "itself (A/A)": bench.twin(ours),
+            "import torch alone": bench.command("-c", "import torch"),
             "Hydra's basic launcher (one process)": bench.command(app, *theirs, warm=warm),
             "Hydra's joblib launcher": bench.command(
                 app, *theirs, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", warm=warm

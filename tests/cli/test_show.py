@@ -50,7 +50,23 @@ def test_a_curve_in_the_terminal(dlcli, own):
 
 def test_a_curve_without_a_number_of_steps_says_what_it_assumed(dlcli, own):
     _, out, _ = dlcli("show", "--plot", "--plugin", own, "scheduler.hold=5")
-    assert out.endswith("step 1000\nnote: trainer.max_steps is not set: drawn for 1000 steps\n")
+    assert "step 1000\nnote: the data decide how many steps trainer.max_epochs=5 is: drawn for 1000 steps\n" in out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ([], 30 * 235),  # 60,000 pictures by 256
+        (["data.val_size=5000", "trainer.accumulate=2"], 30 * 108),
+        (["data.train_size=1000"], 30 * 4),
+        (["trainer.max_steps=700"], 700),
+        (["trainer.limit_train_batches=10", "trainer.max_epochs=0.5"], 5),
+    ],
+)
+def test_the_curve_of_published_data_has_the_steps_of_the_run(dlcli, overrides, steps):
+    code, out, _ = dlcli("show", "--plot", "experiment=d2l/lr_cosine", *overrides)
+    assert code == 0
+    assert out.endswith(f"step {steps}\n"), "and nothing is assumed"
 
 
 def test_a_curve_as_a_picture(dlcli, own, tmp_path):

@@ -60,6 +60,34 @@ def test_dry_run_builds_tries_a_batch_and_writes_nothing(capsys: pytest.CaptureF
     assert not Path("runs").exists()
 
 
+def test_a_dry_run_loads_initial_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "model.hidden_sizes=[7]", "--quiet"]) == 0
+    assert run([*DIGITS, "model.hidden_sizes=[7]", "init_from=latest", "--dry-run"]) == 0
+    assert "4 of 4 tensors loaded" in capsys.readouterr().out
+    assert len(list(Path("runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["init_from={first}", "model.hidden_sizes=[3,5,4]", "data.resize=9"], "fits the model"),
+        (["trainer.devices=2", "data.batch_size=1"], "data.batch_size=1 cannot be divided among trainer.devices=2"),
+        (["run_dir=file/runs"], "run_dir=file/runs: cannot be written to"),
+        (["init_from=nowhere"], "init_from: no run"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(
+    capsys: pytest.CaptureFixture[str], overrides: list[str], message: str
+) -> None:
+    Path("file").touch()
+    if "{first}" in overrides[0]:
+        assert run(["train", "data=synthetic_regression", "model=linear", "trainer.max_steps=1", "--quiet"]) == 0
+        overrides = [overrides[0].format(first="latest"), *overrides[1:]]
+    for flags in ([], ["--dry-run"]):
+        assert run([*DIGITS, *overrides, *flags]) == 2
+        assert message in last_error(capsys)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -266,3 +294,17 @@ def test_pictures_are_sampled_into_a_file(tmp_path: Path, capsys: pytest.Capture
     assert "scale=0: expected a number greater than 0" in last_error(capsys)
     assert run(["sample", "latest", f"output={tmp_path / 'no' / 'x.png'}"]) == 2
     assert "x.png: cannot be written (No such file or directory)" in last_error(capsys)
+
+
+def test_random_codes_of_an_autoencoder_are_no_generator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*DIGITS, "model=autoencoder", "task=reconstruction", "--quiet"]) == 0
+    assert run(["sample", "latest"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.endswith("sample.png\n")
+    assert "note: an autoencoder learns to rebuild, not to generate" in captured.err
+
+
+def test_an_option_that_only_other_data_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "book.txt").write_text("the quick brown fox\n" * 60)
+    assert run(["train", "data=text", "data.path=book.txt", "data.augmentation={horizontal_flip:0.5}"]) == 2
+    assert "of data 'text'; those that have it: data=cifar10, " in last_error(capsys)

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from dlcli.catalogue import entries
 from dlcli.registry import DATA as DATA_MODULES
 from dlcli.scratch import autograd
-from dlcli.scratch.autograd import SGD, Embedding, Linear, MSELoss, RNNCell, Sequential, Tensor
+from dlcli.scratch.autograd import SGD, Embedding, Linear, RNNCell, Sequential, Tensor
 from dlcli.scratch.autograd_examples import OPERATIONS
+from dlcli.scratch.autograd_networks import curves
 
 TORCHS: dict[str, Callable[..., Any]] = {
     "add": lambda x, z: x + z,
@@ -68,65 +69,10 @@ def test_a_long_graph_needs_no_recursion() -> None:
     assert x.gradient == pytest.approx([5001.0])
 
 
-DATA, TARGETS = Tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]]), Tensor([[0.0], [1], [0], [1]])
-
-
-def trained(model: Any, loss: Any, data: Tensor, targets: Tensor, lr: float) -> list[float]:
-    """The losses of ten steps."""
-    optimizer = SGD(model.parameters(), lr)
-    curve = []
-    for _ in range(10):
-        value = loss(model(data), targets)
-        value.backward()
-        optimizer.step()
-        curve.append(value.data.item())
-    return curve
-
-
-def drawn(*make: Callable[[], Tensor]) -> list[Tensor]:
-    """Parameters from NumPy's seed 0 as the notebook draws them: its tensors draw a name each, data first."""
-    np.random.seed(0)
-    np.random.randint(0, 100_000, 2)
-    made = []
-    for new in make:
-        made.append(new())
-        np.random.randint(0, 100_000)
-    return made
-
-
-def dense(inputs: int, outputs: int) -> list[Callable[[], Tensor]]:
-    return [lambda: Linear(inputs, outputs).weight, lambda: Tensor(np.zeros(outputs))]
-
-
 def test_networks_of_the_book() -> None:
-    """The five small networks of GDL chapter 13. The numbers are the losses that its notebook prints first."""
-    no_bias = [lambda: Tensor(np.random.rand(2, 3)), lambda: Tensor(np.random.rand(3, 1))]
-    first = Sequential(Linear(2, 3, bias=False), Linear(3, 1, bias=False))
-    second = Sequential(Linear(2, 3), Linear(3, 1))
-    third = Sequential(Linear(2, 3), Tensor.tanh, Linear(3, 1), Tensor.sigmoid)
-    fourth = Sequential(Embedding(5, 3), Tensor.tanh, Linear(3, 1), Tensor.sigmoid)
-    fifth = Sequential(Embedding(3, 3), Tensor.tanh, Linear(3, 4))
-    two_layers = [*dense(2, 3), *dense(3, 1)]
-    initial = [
-        (first, drawn(*no_bias)),
-        (second, drawn(*two_layers)),
-        (third, drawn(*two_layers)),
-        (fourth, drawn(lambda: Embedding(5, 3).weight, *dense(3, 1))),
-        (fifth, drawn(lambda: Embedding(3, 3).weight, *dense(3, 4))),
-    ]
-    for model, tensors in initial:
-        for parameter, tensor in zip(model.parameters(), tensors, strict=True):
-            parameter.data = tensor.data
-    tokens, classes = Tensor([1, 2, 1, 2]), Tensor([0, 1, 0, 1])
-    curves = [
-        trained(first, MSELoss(), DATA, TARGETS, 0.1),
-        trained(second, MSELoss(), DATA, TARGETS, 0.05),
-        trained(third, MSELoss(), DATA, TARGETS, 1.0),
-        trained(fourth, MSELoss(), tokens, TARGETS, 0.5),
-        trained(fifth, lambda x, t: x.cross_entropy(t, "sum_of_gradients"), tokens, classes, 0.1),
-    ]
-    assert [curve[0] for curve in curves] == pytest.approx([0.581, 2.334, 1.064, 0.989, 1.389], abs=5e-4)
-    assert all(curve[-1] < 0.15 * curve[0] for curve in curves)
+    for name, reported, losses in curves():
+        assert losses[0] == pytest.approx(reported, abs=5e-4), name
+        assert losses[-1] < 0.15 * losses[0], name
 
 
 def test_a_recurrent_cell_equals_torchs_through_time() -> None:

@@ -51,8 +51,9 @@ def test_equals_torch(name: str) -> None:
     """The same seed also gives the same dropout, since the masks are drawn alike."""
     ours, theirs = (call(EXAMPLES[name], scratch) for scratch in (True, False))
     assert len(ours[0]) == len(theirs[0])
+    tolerance = 1e-7 if name == "hardsigmoid" else 1e-10  # torch's 1/6 is one of single precision
     for mine, torchs in zip(ours[0] + ours[1], theirs[0] + theirs[1], strict=True):
-        torch.testing.assert_close(mine, torchs, atol=1e-10, rtol=1e-10)
+        torch.testing.assert_close(mine, torchs, atol=tolerance, rtol=tolerance)
 
 
 def test_every_function_of_the_table_has_an_example() -> None:
@@ -213,6 +214,7 @@ def test_what_carries_no_gradient_is_free() -> None:
     ("call", "message"),
     [
         (lambda x: F.embedding(torch.tensor([0]), x, max_norm=1.0), "embedding with max_norm, scale_grad_by_freq or"),
+        (lambda x: F.normalize(x, p=1), r"normalize with p=1 is not written by hand"),
         (lambda x: F.max_pool2d(x[None], 2, return_indices=True), r"max_pool2d_with_indices has no hand-written"),
         (lambda x: nn.LSTM(4, 3, proj_size=2)(x), "lstm with a projection of its state is not written"),
         (lambda x: nn.GRU(4, 3)(nn.utils.rnn.pack_sequence([x.detach()])), "gru with packed sequences is not written"),
