@@ -59,7 +59,10 @@ def test_the_header_says_what_it_is_and_where_it_comes_from(file: Path) -> None:
 def test_an_experiment_says_its_command_its_minutes_and_what_to_expect(name: str) -> None:
     entry = catalogue.entries("experiment")[name]
     found = experiments.read(entry)
-    assert f"{found.command} ".startswith(f"dlcli train experiment={name} ")
+    begin = f"dlcli train experiment={name}"
+    if found.sweep:
+        begin = f"dlcli train -m experiment={name} '{found.sweep}'"
+    assert f"{found.command} ".startswith(f"{begin} ")
     assert found.source
     assert found.minutes is not None
     assert found.expect
