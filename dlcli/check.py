@@ -97,7 +97,7 @@ def group_problems(group: str, values: Any, config: Mapping[str, Any] | None = N
         elif key not in options:
             near = suggestion(str(key), options, full=False)
             near = near.replace("did you mean ", f"did you mean {group}.") if near.startswith("did") else ""
-            hint = near or _elsewhere(str(key), config or {}, group) or _others(str(key), group) + _known(options)
+            hint = near or _elsewhere(str(key), config or {}, group) or _others(str(key), group) or _known(options)
             problems.append(f"unknown option '{group}.{shown(key)}' of {group} '{shown(name)}'; {hint}")
         else:
             problems += _value_problem(f"{group}.{key}", value, options[key])
@@ -134,7 +134,7 @@ def _elsewhere(key: str, config: Mapping[str, Any], here: str = "") -> str:
 def _others(key: str, group: str) -> str:
     """The other entries of the group that have this option, such as ``augmentation`` written for a text; "" if none."""
     having = [entry.name for entry in catalogue.entries(group).values() if key in entry.content()]
-    return f"those that have it: {group}={listing(having, 40)}; " if having else ""
+    return f"those that have it: {group}={listing(having, 60)}" if having else ""
 
 
 def _known(options: Mapping[str, Any]) -> str:
