@@ -33,14 +33,13 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from dlcli.errors import DlcliError
-from dlcli.runtime import OPENMP_WAITS
 
 FUNCTION = re.compile(r"(dlcli(?:\.\w+)+):(\w+)")
 LOOK_SECONDS = 0.1  # between two looks of a wait, since another thread may have read the answer
 WATCH_SECONDS = 0.5  # between two looks for the parent, on systems that send no signal at its death
 END_SECONDS = 10.0  # for the server to end its jobs and itself
 PR_SET_PDEATHSIG = 1
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **OPENMP_WAITS}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 class Child:

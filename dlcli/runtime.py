@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import torch
 
 PRECISIONS = ("fp32", "bf16", "fp16", "fp64", "auto")
-OPENMP_WAITS = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000"}
-"""How OpenMP's threads wait for work: awake for some ten microseconds, then asleep.
+AWAKE = "5000"
+"""How often GNU's OpenMP, which torch brings on Linux, looks for work before a thread sleeps: tens of microseconds.
 
-Threads that stay awake take the cores from other processes; to wake one that sleeps takes longer than a small layer.
-GNU's OpenMP, with which torch comes on Linux, reads the second variable; the first is for the others.
+To wake a thread takes longer than a small layer. But where other processes compute, threads that stay awake take the
+cores from them and from each other. So they do if the machine is idle when a run begins, and else sleep at once.
 """
 
 
@@ -34,9 +34,16 @@ def prepare_environment(processes: int = 1) -> None:
     Args:
         processes: how many processes will train side by side on this machine; the cores are divided among them.
     """
-    if not any(name in os.environ for name in OPENMP_WAITS):
-        os.environ.update(OPENMP_WAITS)
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        if processes == 1 and idle():
+            os.environ.setdefault("GOMP_SPINCOUNT", AWAKE)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // processes)))
+
+
+def idle() -> bool:
+    """Whether less than half of this machine's processors were in use during the last minute."""
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] < (os.cpu_count() or 1) / 2
 
 
 def import_torch(processes: int = 1) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from dlcli.interruption import Interruption
 from dlcli.processes import Child, Server
 from dlcli.registry import REGISTRIES
-from dlcli.runtime import OPENMP_WAITS, available_cores
+from dlcli.runtime import available_cores
 from dlcli.sweep_progress import SweepProgress
 from dlcli.sweep_records import WAITING, read_job, update_job
 
@@ -146,7 +146,7 @@ def entries(configs: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def environment(slot: int, slots: int, devices: Sequence[str]) -> dict[str, str]:
     """The variables of a job's process: its share of the cores, and one device."""
-    variables = dict(OPENMP_WAITS)
+    variables = {"OMP_WAIT_POLICY": "passive"}
     variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or str(max(1, available_cores() // slots))
     if devices:
         variables["CUDA_VISIBLE_DEVICES"] = devices[slot % len(devices)]

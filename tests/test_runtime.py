@@ -198,10 +198,18 @@ class TestThreads:
         monkeypatch.setattr(runtime, "available_cores", lambda: 6)
         monkeypatch.setattr(os, "environ", {})
         runtime.prepare_environment(processes=8)
-        assert os.environ == {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "20000", "OMP_NUM_THREADS": "1"}
+        assert os.environ == {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
         monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "5"})
         runtime.prepare_environment()
         assert os.environ == {"OMP_WAIT_POLICY": "active", "OMP_NUM_THREADS": "5"}
+
+    def test_threads_stay_awake_on_an_idle_machine_alone(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        for load, policy in ((1.9, {"GOMP_SPINCOUNT": runtime.AWAKE}), (2.0, {})):
+            monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 9.0, 9.0))
+            monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "2"})
+            runtime.prepare_environment()
+            assert os.environ == {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive", **policy}
 
 
 class TestCores:
