@@ -71,6 +71,7 @@ class Jobs:
 
         from dlcli import runtime
 
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # other jobs compute beside this one, or soon will
         runtime.prepare_environment()
         from dlcli.sweep_job import run_job
 
